@@ -1,0 +1,168 @@
+"""The manifest: the ordered log of everything that is durable in the raw zone.
+
+Each entry is one small JSON object under its sequence number, written
+put-if-absent: the entry is the commit point of the files it names, and a second
+writer fails on it.  Whatever SmartStream must remember about its progress is in
+this log, so restarting means reading it (from the last checkpoint on).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from smartstream.lsn import format_lsn, parse_lsn
+
+
+class EntryKind(StrEnum):
+    """What an entry commits."""
+
+    CHANGES = "changes"  # whole transactions up to ``lsn``; without files: progress only
+    SCHEMA = "schema"  # a table's new schema, at ``lsn``
+    COPY_START = "copy_start"  # a table's snapshot copy begins (a new generation)
+    COPY_CHUNK = "copy_chunk"  # one chunk of it
+    COPY_END = "copy_end"  # all chunks are there; the table is exact once ``lsn`` is applied
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One Parquet file of the changelog, all rows of one table and schema."""
+
+    table: str
+    path: str  # below the warehouse, with forward slashes
+    row_count: int
+    size_bytes: int
+    lsn_min: int
+    lsn_max: int
+    ops: Mapping[str, int] = field(default_factory=dict)  # op → rows
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the manifest.
+
+    Attributes:
+        seq: position in the log, from 1, without gaps.
+        lsn: for CHANGES, the end LSN up to which every committed transaction is
+            durable; for copies, see ``LakeState``.
+        table: ``schema.name`` for all kinds but CHANGES.
+        detail: facts of the kind. COPY_START: ``generation``, ``schema`` (JSON text),
+            ``chunks`` (list of [relation, page_min, page_max]), ``filenode``, ``xmin``
+            (oldest transaction that the copy may not have seen whole);
+            COPY_CHUNK: ``generation``, ``chunk``; COPY_END: ``generation``;
+            SCHEMA: ``schema`` (JSON text), ``fills`` (attnum → text that existing rows
+            hold in an added column); CHANGES: ``schemas`` (table → the same two), for
+            tables whose schema changed in it, and ``reset`` (true after a resync: the
+            stream begins anew at ``lsn``).
+    """
+
+    seq: int
+    kind: EntryKind
+    lsn: int
+    written_at: datetime
+    files: tuple[RawFile, ...] = ()
+    table: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Indented JSON, LSNs in PostgreSQL's notation: made to be read by people too."""
+        value = asdict(self)
+        value["lsn"] = format_lsn(self.lsn)
+        value["written_at"] = self.written_at.isoformat()
+        for file in value["files"]:
+            file["lsn_min"], file["lsn_max"] = format_lsn(file["lsn_min"]), format_lsn(file["lsn_max"])
+        return json.dumps(value, indent=1).encode()
+
+    @staticmethod
+    def from_json(data: bytes) -> Entry:
+        """Inverse of ``to_json``.
+
+        Raises:
+            ValueError, KeyError, TypeError: not a manifest entry.
+        """
+        value = json.loads(data)
+        files = tuple(
+            RawFile(**{**f, "lsn_min": parse_lsn(f["lsn_min"]), "lsn_max": parse_lsn(f["lsn_max"])})
+            for f in value["files"]
+        )
+        return Entry(
+            seq=value["seq"],
+            kind=EntryKind(value["kind"]),
+            lsn=parse_lsn(value["lsn"]),
+            written_at=datetime.fromisoformat(value["written_at"]),
+            files=files,
+            table=value["table"],
+            detail=value["detail"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What the log says about one table."""
+
+    schema: str  # JSON text of its TableSchema
+    generation: int
+    copy_seq: int  # of its COPY_START
+    copy_lsn: int  # the stream is applied from here on
+    chunks: tuple[tuple[str, int, int], ...]
+    filenode: str
+    xmin: str
+    chunks_done: frozenset[int] = frozenset()
+    copied: bool = False
+    ready_lsn: int = 0  # exact once the applier has passed this
+
+
+@dataclass(frozen=True, slots=True)
+class LakeState:
+    """The fold of the manifest up to ``seq``: all that a restart needs to know."""
+
+    seq: int = 0
+    durable_lsn: int = 0
+    tables: Mapping[str, TableState] = field(default_factory=dict)
+
+    def apply(self, entry: Entry) -> LakeState:
+        """Return the state after ``entry``; entries must come in order, without gaps."""
+        if entry.seq != self.seq + 1:
+            raise ValueError(f"manifest entry {entry.seq} follows {self.seq}")
+        state = replace(self, seq=entry.seq)
+        if entry.kind is EntryKind.CHANGES:
+            lsn = entry.lsn if entry.detail.get("reset") else max(self.durable_lsn, entry.lsn)
+            return replace(state, durable_lsn=lsn, tables=_apply_schemas(self.tables, entry))
+        assert entry.table is not None
+        tables = {**self.tables, entry.table: _apply_to_table(self.tables.get(entry.table), entry)}
+        return replace(state, tables=tables)
+
+
+def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
+    """One table's state after an entry about it."""
+    detail = entry.detail
+    if entry.kind is EntryKind.COPY_START:
+        return TableState(
+            schema=detail["schema"],
+            generation=detail["generation"],
+            copy_seq=entry.seq,
+            copy_lsn=entry.lsn,
+            chunks=tuple((c[0], c[1], c[2]) for c in detail["chunks"]),
+            filenode=detail["filenode"],
+            xmin=detail["xmin"],
+        )
+    if table is None:
+        raise ValueError(f"manifest entry {entry.seq}: {entry.kind} of {entry.table} before its copy_start")
+    if entry.kind is EntryKind.SCHEMA:
+        return replace(table, schema=detail["schema"])
+    if detail["generation"] != table.generation:
+        return table
+    if entry.kind is EntryKind.COPY_CHUNK:
+        return replace(table, chunks_done=table.chunks_done | {detail["chunk"]})
+    return replace(table, copied=True, ready_lsn=entry.lsn)
+
+
+def _apply_schemas(tables: Mapping[str, TableState], entry: Entry) -> Mapping[str, TableState]:
+    """The tables after the schema changes that a CHANGES entry carries."""
+    schemas = entry.detail.get("schemas", {})
+    known = {name: replace(tables[name], schema=s["schema"]) for name, s in schemas.items() if name in tables}
+    return {**tables, **known} if known else tables

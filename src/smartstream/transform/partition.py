@@ -1,0 +1,63 @@
+"""Slices of a changelog by key, for changelogs that don't fit in memory."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smartstream.change import DELETE, OLD_KEY, OP, TRUNCATE, UNCHANGED
+from smartstream.schema import TableSchema
+
+
+def key_partitions(changelog: pa.Table, schema: TableSchema, count: int, number: int) -> pa.Table:
+    """Return the changes of slice ``number`` of ``count``: a key's changes share a slice.
+
+    An update that moves a row to another key is cut in two, a delete of the old key
+    and the rest, which may fall into different slices.  Truncates are in every slice.
+
+    Args:
+        changelog: (n, ``schema.changelog_schema()``).
+    Raises:
+        ValueError: an update moves a row and leaves out a value: it can't be cut.
+    """
+    changelog = _cut_moves(changelog, schema)
+    owner = _slices(changelog.select(list(schema.key)), count)
+    everywhere = pc.equal(changelog[OP], TRUNCATE).to_numpy()
+    return changelog.filter(pa.array((owner == number) | everywhere))
+
+
+def can_partition(changelog: pa.Table) -> bool:
+    """Whether no update both moves a row and leaves out a value."""
+    both = pc.and_(pc.is_valid(changelog[OLD_KEY]), pc.is_valid(changelog[UNCHANGED]))
+    return not pc.any(both).as_py()
+
+
+def _slices(keys: pa.Table, count: int) -> np.ndarray:
+    """The slice of each key, by DuckDB's hash."""
+    columns = ", ".join('"' + name.replace('"', '""') + '"' for name in keys.column_names)
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+        result = connection.from_arrow(keys).project(f"(hash({columns}) % {int(count)})::BIGINT AS slice")
+        return result.to_arrow_table()["slice"].to_numpy()
+
+
+def _cut_moves(changelog: pa.Table, schema: TableSchema) -> pa.Table:
+    """The changelog with each key change as a delete and an update."""
+    moved = pc.is_valid(changelog[OLD_KEY])
+    if not pc.any(moved).as_py():
+        return changelog
+    if not can_partition(changelog):
+        raise ValueError(f"{schema.id}: an update that moves a row leaves out a value")
+    old = changelog.filter(moved)
+    deletes = old.set_column(0, changelog.schema.field(OP), pa.array([DELETE] * len(old), pa.string()))
+    for name in schema.key:
+        index = deletes.schema.get_field_index(name)
+        deletes = deletes.set_column(index, deletes.schema.field(index), pc.struct_field(old[OLD_KEY], [name]))
+    index = changelog.schema.get_field_index(OLD_KEY)
+    field = changelog.schema.field(index)
+    parts = [
+        part.set_column(index, field, pa.nulls(len(part), field.type)) for part in (deletes, changelog)
+    ]
+    return pa.concat_tables(parts)

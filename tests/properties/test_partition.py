@@ -1,0 +1,37 @@
+"""A changelog folded slice by slice gives what it gives as a whole."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from tests.properties.test_fold import SCHEMA, Source
+
+from smartstream.transform.fold import fold
+from smartstream.transform.partition import can_partition, key_partitions
+
+
+def changelog(seed: int, *, toast: bool) -> pa.Table:
+    source = Source(seed)
+    for _ in range(60):
+        source.step()
+    rows = [r for r in source.log if toast or r["_unchanged"] is None]
+    return pa.Table.from_pylist(rows, SCHEMA.changelog_schema())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slices_together_are_the_whole(seed: int) -> None:
+    changes = changelog(seed, toast=False)
+    whole = fold(changes, SCHEMA)
+    parts = [fold(key_partitions(changes, SCHEMA, 3, n), SCHEMA) for n in range(3)]
+    order = [("a", "ascending"), ("b", "ascending")]
+    for name in ("upserts", "keys"):
+        together = pa.concat_tables([getattr(part, name) for part in parts]).sort_by(order)
+        assert together == getattr(whole, name).sort_by(order), f"seed {seed}"
+    assert any(part.truncate for part in parts) == whole.truncate
+
+
+def test_an_update_that_moves_a_row_and_leaves_out_a_value_is_not_cut() -> None:
+    changes = changelog(3, toast=True)
+    assert not can_partition(changes)
+    with pytest.raises(ValueError, match="leaves out"):
+        key_partitions(changes, SCHEMA, 2, 0)
