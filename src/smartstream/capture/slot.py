@@ -1,0 +1,342 @@
+"""The replication slot: where the source keeps what was not saved yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString, Protocol
+
+import psycopg
+
+from smartstream.capture.connect import map_error
+from smartstream.errors import (
+    SlotAhead,
+    SlotInUse,
+    SlotLost,
+    SourceBusy,
+    SourceRewound,
+    WalLevelTooLow,
+)
+from smartstream.lsn import format_lsn, parse_lsn
+from smartstream.manifest import LakeState
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+PLUGIN = "pgoutput"
+RELEASE_WAIT_S = 10.0
+CREATE_WAIT_S = 60.0
+_POLL_S = 0.05
+_END_IT = "End it (SELECT pg_terminate_backend(pid), or COMMIT PREPARED), or wait until it has ended."
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """A logical replication slot as the server shows it.
+
+    Attributes:
+        plugin, database: what it decodes with, and where.
+        active_pid: the server process that reads it; None if nobody does.
+        confirmed_flush_lsn: what was acknowledged: the stream goes on from here.
+        restart_lsn: WAL is kept from here on; None once the slot is lost.
+        wal_status: reserved, extended, unreserved or lost.
+        safe_wal_size: bytes that can still be written before the slot is lost;
+            None without max_slot_wal_keep_size.
+        invalidation: why the server gave the slot up; None if it did not.
+        retained_bytes: WAL kept for the slot.
+    """
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed_flush_lsn: int
+    restart_lsn: int | None
+    wal_status: str
+    safe_wal_size: int | None
+    invalidation: str | None
+    retained_bytes: int
+
+    @property
+    def active(self) -> bool:
+        """Whether a process reads it now."""
+        return self.active_pid is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether changes that were not read yet are gone."""
+        return self.wal_status == "lost" or self.invalidation is not None
+
+
+def inspect(connection: Connection, name: str) -> SlotInfo | None:
+    """Return what the server says about the slot; None if there is none."""
+    with _mapped(f"looking at slot {name}"):
+        row = connection.execute(_SLOT, (name,)).fetchone()
+    if row is None:
+        return None
+    slot, retained = row
+    conflict = "conflict with recovery" if slot.get("conflicting") else None
+    return SlotInfo(
+        name=name,
+        plugin=slot["plugin"] or "",
+        database=slot["database"] or "",
+        active_pid=slot["active_pid"],
+        confirmed_flush_lsn=parse_lsn(slot["confirmed_flush_lsn"] or "0/0"),
+        restart_lsn=parse_lsn(slot["restart_lsn"]) if slot["restart_lsn"] else None,
+        wal_status=slot["wal_status"] or "lost",
+        safe_wal_size=slot["safe_wal_size"],
+        invalidation=slot.get("invalidation_reason") or conflict,
+        retained_bytes=int(retained or 0),
+    )
+
+
+class Source(Protocol):
+    """What this needs of the configuration."""
+
+    @property
+    def slot(self) -> Named: ...
+
+
+class Named(Protocol):
+    """A thing with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def ensure(
+    connection: Connection,
+    source: Source,
+    state: LakeState,
+    *,
+    release_wait_s: float = RELEASE_WAIT_S,
+    create_wait_s: float = CREATE_WAIT_S,
+) -> SlotInfo:
+    """Return the slot that the lake goes on from; created if lake and slot are both new.
+
+    A new slot's ``confirmed_flush_lsn`` is its consistent point: every transaction
+    that commits after it will be in the stream.
+
+    Args:
+        release_wait_s: for another reader to let go, such as one that was just killed.
+        create_wait_s: for the transactions that are running when the slot is created.
+    Raises:
+        as ``check`` and ``create``.
+    """
+    pause = threading.Event()
+    for _ in range(round(release_wait_s / _POLL_S)):
+        try:
+            info = check(connection, source.slot.name, state)
+        except SlotInUse:
+            pause.wait(_POLL_S)
+        else:
+            break
+    else:
+        info = check(connection, source.slot.name, state)
+    if info is None:
+        create(connection, source.slot.name, timeout_s=create_wait_s)
+        info = inspect(connection, source.slot.name)
+        assert info is not None, "just created"
+    return info
+
+
+def check(connection: Connection, name: str, state: LakeState) -> SlotInfo | None:
+    """Return the slot if the lake can go on from it; None if neither exists.
+
+    A slot that is older than an empty lake is accepted: the lake begins where it stands.
+
+    Raises:
+        SourceRewound: the server's WAL ends before what the lake has.
+        SlotLost: the slot is missing, or the server gave it up.
+        SlotAhead: it moved past what the lake has.
+        SlotInUse: another process reads it, or it belongs to something else.
+    """
+    needed = _needed_lsn(state)
+    end = _wal_end(connection)
+    if end < state.durable_lsn:
+        raise SourceRewound(
+            f"the lake has changes up to {format_lsn(state.durable_lsn)}, "
+            f"but the server's WAL ends at {format_lsn(end)}"
+        )
+    info = inspect(connection, name)
+    if info is None:
+        if needed is None:
+            return None
+        raise SlotLost(f"slot {name} does not exist, but the lake goes on from {format_lsn(needed)}")
+    if info.plugin != PLUGIN or info.database != connection.info.dbname:
+        raise SlotInUse(
+            f"slot {name} decodes database {info.database or '(none)'} with {info.plugin or 'no plugin'}: "
+            "it belongs to something else",
+            hint="Give this SmartStream a source.slot.name of its own.",
+        )
+    if info.lost:
+        raise SlotLost(f"the server gave up slot {name} ({info.invalidation or 'its WAL was removed'})")
+    if needed is not None and info.confirmed_flush_lsn > needed:
+        raise SlotAhead(
+            f"slot {name} stands at {format_lsn(info.confirmed_flush_lsn)}, "
+            f"but the lake goes on from {format_lsn(needed)}"
+        )
+    if info.active_pid is not None:
+        raise SlotInUse(f"slot {name} is read by server process {_who(connection, info.active_pid)}")
+    return info
+
+
+def create(connection: Connection, name: str, *, timeout_s: float = CREATE_WAIT_S) -> int:
+    """Create the slot; returns its consistent point, from which on the stream is complete.
+
+    The server waits for the transactions that are running.
+
+    Raises:
+        WalLevelTooLow, NoFreeSlot, MissingRight: the server does not let us.
+        SlotInUse: there is a slot of this name.
+        SourceBusy: a transaction did not end within ``timeout_s``; names its process.
+    """
+    with _mapped(f"creating slot {name}"):
+        level = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
+        if level != ("logical",):
+            raise WalLevelTooLow(f"wal_level is {level[0] if level else 'unknown'}")
+        try:
+            connection.execute(f"SET statement_timeout = {round(timeout_s * 1000)}")
+            row = connection.execute(_CREATE, (name, PLUGIN)).fetchone()
+        except psycopg.errors.QueryCanceled as error:
+            holders = _older(connection, _barrier(connection), anywhere=True)
+            raise SourceBusy(
+                f"creating slot {name} waited {timeout_s:g} s for running transactions: {_held_by(holders)}",
+                hint=_END_IT,
+            ) from error
+        except psycopg.errors.DuplicateObject as error:
+            raise SlotInUse(f"there is a slot {name} already") from error
+        finally:
+            if not connection.closed:
+                connection.execute("SET statement_timeout = 0")
+    assert row is not None
+    return parse_lsn(row[0])
+
+
+def drop(connection: Connection, name: str) -> None:
+    """Drop the slot if there is one; what it held back is lost.
+
+    Raises:
+        SlotInUse: a process reads it.
+    """
+    with _mapped(f"dropping slot {name}"):
+        connection.execute(
+            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) "
+            "FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
+            (name,),
+        )
+
+
+def wait_for_older_transactions(
+    connection: Connection, timeout_s: float, *, stop: threading.Event | None = None
+) -> None:
+    """Wait until every transaction of this database that is in progress now has ended.
+
+    A commit can be in WAL before snapshots show it; a snapshot taken after this shows
+    every transaction that committed before it was called.
+
+    Args:
+        connection: in autocommit.
+        stop: ends the wait early, without error.
+    Raises:
+        SourceBusy: one did not end in time; names the process or the prepared transaction.
+    """
+    stop = stop or threading.Event()
+    with _mapped("waiting for older transactions"):
+        barrier = _barrier(connection)
+        for _ in range(max(1, round(timeout_s / _POLL_S))):
+            holders = _older(connection, barrier)
+            if not holders or stop.wait(_POLL_S):
+                return
+    raise SourceBusy(
+        f"a transaction did not end within {timeout_s:g} s: {_held_by(holders)}",
+        hint=_END_IT,
+    )
+
+
+def _needed_lsn(state: LakeState) -> int | None:
+    """From where the lake needs the stream; None for a lake without a table."""
+    if state.durable_lsn > 0:
+        return state.durable_lsn
+    return min((table.copy_lsn for table in state.tables.values()), default=None)
+
+
+def _wal_end(connection: Connection) -> int:
+    """The server's end of WAL."""
+    with _mapped("reading the end of WAL"):
+        row = connection.execute(_WAL_END).fetchone()
+    assert row is not None
+    return parse_lsn(row[0])
+
+
+def _who(connection: Connection, pid: int) -> str:
+    """Whose a server process is."""
+    with _mapped("looking at the slot's reader"):
+        row = connection.execute(_WHO, (pid,)).fetchone()
+    return row[0] if row else f"{pid}, gone by now"
+
+
+def _barrier(connection: Connection) -> str:
+    """A transaction number that is greater than all that are in progress."""
+    row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _older(connection: Connection, barrier: str, *, anywhere: bool = False) -> list[tuple[Any, ...]]:
+    """The transactions before ``barrier`` in progress in this database, or in all."""
+    return connection.execute(_OLDER, (barrier, anywhere)).fetchall()
+
+
+def _held_by(holders: list[tuple[Any, ...]]) -> str:
+    """The transactions in the way; more than three are counted."""
+    named = ", ".join(str(holder[0]) for holder in holders[:3])
+    more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
+    return f"{named}{more}" if named else "it has ended by now"
+
+
+@contextmanager
+def _mapped(doing: str) -> Iterator[None]:
+    """Raise psycopg's errors as ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise map_error(error, doing) from error
+
+
+_CREATE: LiteralString = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot(%s, %s)"
+
+# to_jsonb, because which columns there are depends on the server's version.
+_SLOT: LiteralString = """
+SELECT to_jsonb(s), CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0
+       ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn) END
+FROM pg_catalog.pg_replication_slots s WHERE slot_name = %s
+"""
+
+_WAL_END: LiteralString = """
+SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+        ELSE pg_catalog.pg_current_wal_lsn() END)::text
+"""
+
+_WHO: LiteralString = """
+SELECT pg_catalog.format('%%s (%%s, role %%s, at %%s)', pid,
+                         coalesce(nullif(application_name, ''), 'no name'),
+                         coalesce(usename, 'unknown'), coalesce(client_addr::text, 'the local socket'))
+FROM pg_catalog.pg_stat_activity WHERE pid = %s
+"""
+
+# Every transaction with an xid holds a lock on it; its holder's database tells
+# whether the slot cares.  A transaction without a lock yet counts as one of ours.
+_OLDER: LiteralString = """
+SELECT CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('prepared transaction %%L', p.gid)
+            ELSE pg_catalog.format('process %%s (%%s)', coalesce(l.pid::text, 'unknown'),
+                                   coalesce(a.state, 'unknown state'))
+       END
+FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) AS x(xid)
+LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+                               AND l.transactionid = x.xid::xid
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.xid::xid
+WHERE x.xid < %s::xid8 AND (%s OR coalesce(p.database, a.datname, current_database()) = current_database())
+"""

@@ -1,0 +1,28 @@
+"""The ``_untyped`` column: texts of values that their Arrow types can't hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+
+def untyped_json(count: int, flagged: Mapping[str, tuple[pa.Array, pa.Array]]) -> pa.Array:
+    """Return (count,) JSON objects column → text; null where a row has none.
+
+    Args:
+        flagged: column → (mask of its untyped values, their texts), both (count,).
+    """
+    if not flagged:
+        return pa.nulls(count, pa.string())
+    rows: dict[int, dict[str, str]] = {}
+    for name, (mask, text) in flagged.items():
+        index = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+        for row, value in zip(index.tolist(), text.take(pa.array(index)).to_pylist(), strict=True):
+            rows.setdefault(row, {})[name] = value.decode() if isinstance(value, bytes) else value
+    texts = np.full(count, None, object)
+    for row, value in rows.items():
+        texts[row] = json.dumps(value, ensure_ascii=False)
+    return pa.array(texts, pa.string())

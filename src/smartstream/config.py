@@ -1,0 +1,434 @@
+"""Settings: what smartstream.yaml may say, with defaults; the only reader of the environment.
+
+``load`` reads a file and blames the line of what is wrong; tests and programs
+build ``Settings.model_validate({...})``.  Secrets are references (``${env:NAME}``,
+``${file:PATH}``) that are resolved when they are used, and never shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from smartstream import yaml_file
+from smartstream.errors import ConfigInvalid, ConfigMissing
+
+FILE_NAME = "smartstream.yaml"
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_POWERS = ("", "k", "m", "g", "t")
+_BYTES = {"b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate(_POWERS)
+    if power
+    for suffix, base in (("b", 1000), ("ib", 1024))
+}
+_REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def parse_duration(value: object) -> float:
+    """Return the seconds in ``500ms``, ``2s``, ``1m``, ``1h``, ``1d``; a number is seconds already.
+
+    Raises:
+        ValueError: it is none of these, or negative.
+    """
+    return _parse(value, _SECONDS, "a duration like 500ms, 30s, 15m or 1h")
+
+
+def parse_size(value: object) -> int:
+    """Return the bytes in ``64MiB``, ``5GiB``, ``10kB``; a number is bytes already.
+
+    Raises:
+        ValueError: it is none of these, negative, or not a whole number of bytes.
+    """
+    size = _parse(value, _BYTES, "a size like 64MiB or 5GiB")
+    if size != int(size):
+        raise ValueError("not a whole number of bytes")
+    return int(size)
+
+
+def _parse(value: object, units: Mapping[str, float], wanted: str) -> float:
+    """A number with a unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return value
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)", str(value).strip())
+    if not isinstance(value, str) or found is None or found[2].lower() not in units:
+        raise ValueError(f"expected {wanted}")
+    number = int(found[1]) if found[1].isdigit() else float(found[1])
+    return number * units[found[2].lower()]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that ``parse_duration`` reads back."""
+    for unit, size in reversed(_SECONDS.items()):
+        count = seconds / size
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
+def format_size(size_bytes: int) -> str:
+    """The shortest text that ``parse_size`` reads back."""
+    for unit, size in (("TiB", GIB * KIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size_bytes >= size and size_bytes % size == 0:
+            return f"{size_bytes // size}{unit}"
+    return f"{size_bytes}B"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that is never shown; with references, they are resolved at each ``reveal``.
+
+    Attributes:
+        where: ``file:line`` of the setting, for messages.
+        folder: what relative paths in ``${file:…}`` start from.
+    """
+
+    text: str = field(repr=False)
+    where: str = field(default="", repr=False)
+    folder: Path = field(default=Path(), repr=False)
+
+    def __post_init__(self) -> None:
+        if "${" in _REFERENCE.sub("", self.text):
+            raise ValueError("not a reference that is known: write ${env:NAME} or ${file:PATH}")
+
+    def reveal(self) -> str:
+        """Return the secret.
+
+        Raises:
+            ConfigMissing: a variable is not set, a file cannot be read, or it is empty.
+        """
+        value = _REFERENCE.sub(self._resolve, self.text)
+        if not value:
+            raise self._missing("the value is empty", hint=None)
+        return value
+
+    def get_secret_value(self) -> str:
+        """As ``reveal``: pydantic's name for it."""
+        return self.reveal()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the value stands elsewhere than in the settings."""
+        return _REFERENCE.search(self.text) is not None
+
+    def _resolve(self, match: re.Match[str]) -> str:
+        """What one reference stands for."""
+        kind, name = match.groups()
+        if kind == "env":
+            value = os.environ.get(name)
+            if value is None:
+                hint = f"export {name}=… before you start smartstream, or refer to a file: ${{file:PATH}}."
+                raise self._missing(f"the environment variable {name} is not set", hint=hint)
+            return value
+        try:
+            return (self.folder / Path(name).expanduser()).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            hint = f"Put the value into the file {name} (relative to smartstream.yaml), mode 0600."
+            raise self._missing(f"the file {name} cannot be read: {reason}", hint=hint) from error
+
+    def _missing(self, reason: str, *, hint: str | None) -> ConfigMissing:
+        """The error for a reference that leads nowhere."""
+        return ConfigMissing(f"{self.where}: {reason}" if self.where else reason, hint=hint)
+
+
+def _secret(value: object, info: ValidationInfo) -> Secret:
+    """A Secret of a text; ``load`` has made those with references already."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("expected text, or a reference like ${env:NAME}")
+    return Secret(value, folder=_folder(info) or Path())
+
+
+def _folder(info: ValidationInfo) -> Path | None:
+    """The folder of the file that is being read."""
+    return (info.context or {}).get("folder")
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["30s"]}),
+]
+Bytes = Annotated[
+    int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["64MiB"]})
+]
+SecretText = Annotated[
+    Secret,
+    PlainValidator(_secret),
+    PlainSerializer(lambda secret: "***", return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["${env:NAME}", "${file:PATH}"]}),
+]
+
+
+class _Model(BaseModel):
+    """What all settings have in common: frozen, and nothing unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Slot(_Model):
+    """The replication slot on the source."""
+
+    name: str = Field(
+        "smartstream", pattern=r"^[a-z0-9_]{1,63}$", description="its name; one SmartStream each"
+    )
+    max_retained: Bytes = Field(
+        5 * GIB, ge=MIB, description="WAL that the slot may hold back before `status` and `doctor` warn"
+    )
+
+
+class Source(_Model):
+    """The PostgreSQL database to follow."""
+
+    url: SecretText = Field(
+        description="connection URL, `postgresql://user:password@host:5432/database`; refer to it with "
+        "`${env:NAME}` or `${file:PATH}`"
+    )
+    publication: str = Field(
+        "smartstream", min_length=1, max_length=63, description="publication to create and keep"
+    )
+    slot: Slot = Slot()
+    heartbeat: Seconds = Field(
+        30.0,
+        ge=0.1,
+        description="how often to write a tiny WAL record, so that the slot moves on an idle database",
+    )
+    discover_every: Seconds = Field(10.0, ge=0.1, description="how often to look for new tables and columns")
+    connect_timeout: Seconds = Field(
+        10.0, ge=1, le=600, description="how long to wait for the server to answer"
+    )
+
+    @property
+    def dsn(self) -> str:
+        """The connection URL, with its password; ConfigMissing when a reference leads nowhere."""
+        return self.url.reveal()
+
+
+class Catalog(_Model):
+    """The Iceberg catalog."""
+
+    type: Literal["sqlite", "glue", "rest"] = Field("sqlite", description="kind of catalog")
+    uri_secret: SecretText | None = Field(
+        None, alias="uri", description="where it is; for sqlite, `<warehouse>/catalog.db` by default"
+    )
+    property_secrets: dict[str, SecretText] = Field(
+        {}, alias="properties", description="further properties of the pyiceberg catalog"
+    )
+
+    @property
+    def uri(self) -> str | None:
+        """Where it is, resolved."""
+        return self.uri_secret.reveal() if self.uri_secret else None
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Further properties, resolved."""
+        return {name: value.reveal() for name, value in self.property_secrets.items()}
+
+
+class S3Options(_Model):
+    """How to reach an `s3://` warehouse; what is left out comes from the AWS defaults."""
+
+    endpoint: str | None = Field(None, description="URL of an S3-compatible store")
+    region: str | None = Field(None, description="region of the bucket")
+    access_key_id: SecretText | None = Field(None, description="key id, by reference")
+    secret_access_key: SecretText | None = Field(None, description="secret key, by reference")
+
+
+class Lake(_Model):
+    """Where the lake lies."""
+
+    warehouse: str = Field(
+        "./lake",
+        min_length=1,
+        validate_default=True,
+        description="a folder (relative to smartstream.yaml) or `s3://bucket/prefix`",
+    )
+    catalog: Catalog = Catalog()
+    s3: S3Options = S3Options()
+
+    @field_validator("warehouse")
+    @classmethod
+    def _absolute(cls, value: str, info: ValidationInfo) -> str:
+        """A relative folder starts from the file's."""
+        scheme, mark, _ = value.partition("://")
+        if mark:
+            if scheme != "s3":
+                raise ValueError("expected a folder or s3://bucket/prefix")
+            return value
+        path, folder = Path(value).expanduser(), _folder(info)
+        return str(folder / path) if folder else str(path)
+
+
+class Flush(_Model):
+    """When changes become durable and visible."""
+
+    every: Seconds = Field(1.0, ge=0.01, le=3600, description="after this time at the latest")
+    bytes: Bytes = Field(64 * MIB, ge=64 * KIB, description="or after this much of the stream")
+
+
+class Defaults(_Model):
+    """Rules for all tables."""
+
+    flush: Flush = Flush()
+
+
+class TableRules(_Model):
+    """Rules for the tables that a pattern matches."""
+
+    exclude: bool = Field(False, description="leave these tables out")
+
+
+class Limits(_Model):
+    """Bounds on memory and work."""
+
+    memory_bytes: Bytes = Field(
+        512 * MIB,
+        ge=64 * MIB,
+        description="changes held in memory; a larger transaction goes through in pieces",
+    )
+    message_bytes_max: Bytes = Field(GIB, ge=MIB, le=2 * GIB, description="largest single change")
+    copy_workers: int = Field(2, ge=1, le=64, description="tables' chunks copied at the same time")
+    copy_chunk_bytes: Bytes = Field(
+        64 * MIB, ge=64 * KIB, description="pages of a table that one chunk reads"
+    )
+    catchup_backlog_bytes: Bytes = Field(
+        16 * MIB,
+        ge=64 * KIB,
+        description="with more WAL than this to read, read it in bulk instead of streaming",
+    )
+    duckdb_memory: Bytes = Field(256 * MIB, ge=32 * MIB, description="memory of a query or a merge")
+    queue_bytes: Bytes = Field(
+        128 * MIB, ge=MIB, description="durable changes kept in memory for the applier"
+    )
+    threads: int = Field(2, ge=1, le=256, description="threads of a query or a merge")
+
+
+class Maintenance(_Model):
+    """Compaction, snapshot expiry and file collection of the trusted tables."""
+
+    every: Seconds = Field(30.0, ge=0.1, description="how often to look")
+    small_files_max: int = Field(16, ge=2, description="compact a table with this many small files")
+    deleted_ratio_max: float = Field(
+        0.25, gt=0, lt=1, description="compact files with more deleted rows than this"
+    )
+    target_file_bytes: Bytes = Field(128 * MIB, ge=MIB, description="size of compacted files")
+    snapshots_max: int = Field(50, ge=1, description="Iceberg snapshots to keep")
+    grace: Seconds = Field(900.0, ge=0, description="age at which files that no snapshot names are deleted")
+
+
+class Settings(_Model):
+    """Everything that smartstream.yaml says."""
+
+    version: Literal[1] = Field(1, description="version of this format")
+    name: str = Field(
+        "smartstream",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="name of this pipeline, for displays",
+    )
+    source: Source
+    lake: Lake = Lake()
+    defaults: Defaults = Defaults()
+    tables: dict[str, TableRules] = Field(
+        {"public.*": TableRules()},
+        min_length=1,
+        description="which tables, by `schema.table` with `*` as wildcard; the most specific pattern counts",
+    )
+    limits: Limits = Limits()
+    maintenance: Maintenance = Maintenance()
+    _path: Path | None = PrivateAttr(None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that these settings come from."""
+        return self._path
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _empty_rules(cls, value: object) -> object:
+        """``public.*:`` without anything after it means no rules."""
+        if not isinstance(value, dict):
+            return value
+        return {pattern: {} if rules is None else rules for pattern, rules in value.items()}
+
+    @field_validator("tables")
+    @classmethod
+    def _patterns(cls, value: dict[str, TableRules]) -> dict[str, TableRules]:
+        """Patterns name the schema too."""
+        for pattern in value:
+            if not re.fullmatch(r"[^.]+\.[^.].*", pattern):
+                raise ValueError(f"{pattern!r} is not schema.table: did you mean 'public.{pattern}'?")
+        return value
+
+    @model_validator(mode="after")
+    def _keep_path(self, info: ValidationInfo) -> Settings:
+        """Remember the file."""
+        self._path = (info.context or {}).get("path")
+        return self
+
+    def secrets(self) -> list[Secret]:
+        """Every secret that is set."""
+        lake = self.lake
+        found = [self.source.url, lake.catalog.uri_secret, *lake.catalog.property_secrets.values()]
+        return [secret for secret in (*found, lake.s3.access_key_id, lake.s3.secret_access_key) if secret]
+
+
+def load(path: Path | str) -> Settings:
+    """Read ``path``; references to secrets are checked for their form only.
+
+    Raises:
+        ConfigMissing: there is no such file.
+        ConfigInvalid: an unknown key, a wrong type or value; one line ``file:line: …`` each.
+    """
+    file = Path(path)
+    document = yaml_file.read(file)
+    folder = file.absolute().parent
+
+    def refer(text: str, where: str) -> Any:
+        try:
+            return Secret(text, where, folder) if "${" in text else text
+        except ValueError as error:
+            raise ConfigInvalid(f"{where}: {error}") from error
+
+    context = {"folder": folder, "path": file.absolute()}
+    return yaml_file.validate(document.map_text(refer), Settings, document, context)
+
+
+def matches(settings: Settings, table_id: str) -> bool:
+    """Whether the configuration wants the table ``schema.name``.
+
+    Of the patterns that match, the one with the most letters besides ``*`` counts
+    (of equal ones, the one with fewer ``*``); no pattern: not wanted.
+    """
+    found = [pattern for pattern in settings.tables if _pattern(pattern).fullmatch(table_id)]
+    if not found:
+        return False
+    best = max(found, key=lambda pattern: (len(pattern.replace("*", "")), -pattern.count("*"), pattern))
+    return not settings.tables[best].exclude
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """A table pattern as a regular expression."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)

@@ -1,0 +1,201 @@
+"""The snapshot copy: every table's existing rows into the raw zone, chunk by chunk."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from smartstream.capture import catalog, slot, snapshot
+from smartstream.capture.catchup import current_wal_lsn
+from smartstream.capture.connect import adbc_connect, connect
+from smartstream.config import Settings
+from smartstream.errors import Retry, SmartStreamError, TableRewritten
+from smartstream.manifest import EntryKind, LakeState, RawFile, TableState
+from smartstream.pipeline.journal import Journal, Payload
+from smartstream.pipeline.progress import Meter
+from smartstream.raw.writer import RawWriter
+from smartstream.schema import TableSchema
+
+_LOG = logging.getLogger(__name__)
+
+BACKOFF_S = 2.0
+OLDER_TRANSACTIONS_WAIT_S = 3600.0
+
+
+@dataclass(slots=True)
+class Copy:
+    """One generation of one table on its way."""
+
+    schema: TableSchema
+    generation: int
+    copy_lsn: int
+    chunks: tuple[tuple[str, int, int], ...]
+    filenode: str
+    xmin: str
+    done: set[int] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    settled: bool = False  # every transaction older than the copy has ended
+    superseded: bool = False  # a newer generation has begun
+
+
+class CopyLoop:
+    """Copies tables with a few workers; each chunk that is durable is never read again."""
+
+    def __init__(
+        self, settings: Settings, *, journal: Journal, writer: RawWriter, meter: Meter, stop: threading.Event
+    ) -> None:
+        self._settings, self._source = settings, settings.source
+        self._journal, self._writer, self._meter, self._stop = journal, writer, meter, stop
+        self._tasks: queue.Queue[tuple[Copy, int]] = queue.Queue()
+        self._lock = threading.Lock()
+        self._current: dict[str, Copy] = {}
+
+    def start(self, schema: TableSchema) -> None:
+        """Begin a new generation of a table: plan it, record it, queue its chunks."""
+        with connect(self._source) as connection:
+            plan = snapshot.plan(connection, schema, self._settings.limits.copy_chunk_bytes)
+        known = self._journal.state.tables.get(schema.id)
+        generation = known.generation + 1 if known else 1
+        detail = {
+            "generation": generation,
+            "schema": schema.to_json(),
+            "chunks": [list(chunk) for chunk in plan.chunks],
+            "filenode": plan.filenode,
+            "xmin": plan.xmin,
+        }
+        entry = self._journal.append_copy_start(schema.id, detail)
+        self._meter.rows_copied[schema.id] = 0
+        self._meter.rows_estimate[schema.id] = plan.row_estimate
+        self._enqueue(
+            Copy(schema, generation, entry.lsn, plan.chunks, plan.filenode, plan.xmin)
+        )
+
+    def resume(self, state: LakeState, tables: Iterable[TableSchema]) -> None:
+        """Go on with the copies that an earlier run left unfinished."""
+        for schema in tables:
+            table = state.tables[schema.id]
+            if not table.copied:
+                self._enqueue(_unfinished(table))
+
+    def run_worker(self) -> None:
+        """Copy chunks until ``stop`` is set; several threads may run this."""
+        while not self._stop.is_set():
+            try:
+                copy, chunk = self._tasks.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if not copy.superseded:
+                self._attempt(copy, chunk)
+
+    def _enqueue(self, copy: Copy) -> None:
+        """Queue what is left of a copy; its last chunk ends it."""
+        with self._lock:
+            previous = self._current.get(copy.schema.id)
+            if previous is not None:
+                previous.superseded = True
+            self._current[copy.schema.id] = copy
+        left = [chunk for chunk in range(len(copy.chunks)) if chunk not in copy.done]
+        for chunk in left:
+            self._tasks.put((copy, chunk))
+        if not left:  # only its end is missing
+            self._tasks.put((copy, -1))
+
+    def _attempt(self, copy: Copy, chunk: int) -> None:
+        """Copy one chunk; when the source is away for a while, try again later."""
+        try:
+            if not copy.settled:
+                self._settle(copy)
+            if chunk >= 0:
+                self._copy_chunk(copy, chunk)
+            if len(copy.done) >= len(copy.chunks):
+                self._finish(copy)
+        except TableRewritten as error:
+            _LOG.warning("copy of %s starts over: %s", copy.schema.id, error)
+            self._restart(copy)
+        except SmartStreamError as error:
+            if error.retry is not Retry.TRANSIENT:
+                raise
+            _LOG.warning("copy of %s interrupted, trying again: %s", copy.schema.id, error)
+            self._tasks.put((copy, chunk))
+            self._stop.wait(BACKOFF_S)
+
+    def _settle(self, copy: Copy) -> None:
+        """Wait for transactions that may have committed before the copy LSN unseen."""
+        with copy.lock:
+            if copy.settled:
+                return
+            with connect(self._source) as connection:
+                slot.wait_for_older_transactions(connection, OLDER_TRANSACTIONS_WAIT_S)
+            copy.settled = True
+
+    def _copy_chunk(self, copy: Copy, chunk: int) -> None:
+        """Read one chunk, write it, record it."""
+        with adbc_connect(self._source) as bulk:
+            parts = snapshot.read_chunk(
+                bulk, copy.schema, copy.chunks[chunk], copy_lsn=copy.copy_lsn, filenode=copy.filenode
+            )
+            self._record(copy, chunk, parts)
+
+    def _record(self, copy: Copy, chunk: int, parts: Iterable[object]) -> None:
+        """Make a chunk's rows durable, then the entry that says so."""
+        files: list[RawFile] = []
+        payload: dict[str, object] = {}
+        for rows in parts:
+            if self._stop.is_set() or copy.superseded:
+                return
+            file = self._writer.write(copy.schema, rows)  # type: ignore[arg-type]
+            files.append(file)
+            payload[file.path] = (copy.schema, rows)
+        with copy.lock:
+            if copy.superseded:
+                return
+            self._journal.append(
+                EntryKind.COPY_CHUNK,
+                lsn=copy.copy_lsn,
+                table=copy.schema.id,
+                files=files,
+                detail={"generation": copy.generation, "chunk": chunk},
+                payload=payload,  # type: ignore[arg-type]
+            )
+            copy.done.add(chunk)
+        self._meter.copied(copy.schema.id, sum(file.row_count for file in files))
+
+    def _finish(self, copy: Copy) -> None:
+        """Sweep up rows that moved between chunks, then end the copy (once)."""
+        with self._lock:
+            if copy.superseded or self._current.get(copy.schema.id) is not copy:
+                return
+            del self._current[copy.schema.id]
+        with connect(self._source) as connection:
+            if snapshot.needs_sweep(connection, copy.schema) and len(copy.done) == len(copy.chunks):
+                with adbc_connect(self._source) as bulk:
+                    parts = snapshot.read_sweep(bulk, copy.schema, xmin=copy.xmin, copy_lsn=copy.copy_lsn)
+                    self._record(copy, len(copy.chunks), parts)
+            if self._stop.is_set() or copy.superseded:
+                return
+            lsn = current_wal_lsn(connection)
+        detail = {"generation": copy.generation}
+        self._journal.append(EntryKind.COPY_END, lsn=lsn, table=copy.schema.id, detail=detail)
+
+    def _restart(self, copy: Copy) -> None:
+        """Begin again with the table as it is now."""
+        with connect(self._source) as connection:
+            schema = catalog.table_schema(connection, copy.schema.oid)
+        if schema is not None:
+            self.start(schema)
+
+
+def _unfinished(table: TableState) -> Copy:
+    """The copy that the manifest says is under way."""
+    return Copy(
+        schema=TableSchema.from_json(table.schema),
+        generation=table.generation,
+        copy_lsn=table.copy_lsn,
+        chunks=table.chunks,
+        filenode=table.filenode,
+        xmin=table.xmin,
+        done=set(table.chunks_done),
+    )

@@ -1,0 +1,284 @@
+"""The whole walk on one machine: slot → raw → trusted.  Read it top to bottom.
+
+Three kinds of threads share one journal: capture (one), copy (a few), apply (one);
+the calling thread keeps house.  The first error stops them all and is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from smartstream.capture import catalog, publication, slot
+from smartstream.capture.catchup import current_wal_lsn
+from smartstream.capture.connect import connect
+from smartstream.config import Settings, matches
+from smartstream.errors import NoTables, Retry, SmartStreamError, TableWithoutKey
+from smartstream.manifest import EntryKind, LakeState
+from smartstream.pipeline.apply_loop import ApplyLoop
+from smartstream.pipeline.capture_loop import CaptureLoop
+from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.pipeline.journal import Journal
+from smartstream.pipeline.maintenance_loop import MaintenanceLoop
+from smartstream.pipeline.progress import Meter, Progress, TableProgress
+from smartstream.pipeline.tables import CapturedTables
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import open_store
+from smartstream.raw.writer import RawWriter
+from smartstream.schema import TableSchema
+from smartstream.trusted.catalog import open_catalog
+from smartstream.trusted.table import TrustedTable
+
+_LOG = logging.getLogger(__name__)
+
+TICK_S = 0.2
+CHECKPOINT_EVERY_S = 30.0
+
+
+def _now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+class Pipeline:
+    """Keeps a lake in step with one PostgreSQL database; see ``run``."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = _now) -> None:
+        self._settings, self._clock = settings, clock
+        self._meter = Meter()
+        self._stop = threading.Event()
+        self._errors: list[BaseException] = []
+        self._ready_lsn: dict[str, int] = {}
+        self._journal: Journal | None = None
+        self._apply: ApplyLoop | None = None
+        self._tables = CapturedTables()
+
+    def run(self, *, stop: threading.Event | None = None, once: bool = False) -> None:
+        """Run until ``stop`` is set, or with ``once`` until the lake has all there is now.
+
+        With ``once``: tables not yet copied are copied, changes up to the WAL position
+        at the start (or, if later, at the end of a copy) are applied and committed.
+
+        Raises:
+            SmartStreamError: what stopped it; nothing durable is lost by that.
+        """
+        stop = stop or threading.Event()
+        store = open_store(self._settings.lake)
+        log = ManifestLog(store, self._clock)
+        state = log.load()
+        self._journal = Journal(log, payload_bytes_max=self._settings.limits.queue_bytes)
+        self._journal.replay(log.entries(log.applied_seq))
+        writer = RawWriter(store, self._clock)
+        target, schemas = self._prepare_source(state)
+        common: dict[str, Any] = {"journal": self._journal, "meter": self._meter, "stop": self._stop}
+        copies = CopyLoop(self._settings, writer=writer, **common)
+        capture = CaptureLoop(
+            self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
+        )
+        iceberg = open_catalog(self._settings.lake)
+        self._apply = ApplyLoop(
+            self._settings,
+            store=store,
+            open_table=partial(TrustedTable.open, iceberg),
+            clock=self._clock,
+            **common,
+        )
+        self._apply.applied_seq = log.applied_seq
+        maintenance = MaintenanceLoop(self._settings, self._apply, stop=self._stop, clock=self._clock)
+        self._begin_copies(copies, schemas)
+        until = partial(self._target, target) if once else _never
+        threads = [
+            self._spawn("capture", partial(capture.run, until)),
+            self._spawn("apply", self._apply.run),
+            self._spawn("maintenance", maintenance.run),
+            *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(self._settings.limits.copy_workers)),
+        ]
+        try:
+            self._keep_house(stop, log, capture, copies, captured=threads[0] if once else None)
+        finally:
+            self._stop.set()
+            self._journal.wake()
+            for thread in threads:
+                thread.join()
+            log.save_checkpoint(log.state, self._apply.safe_seq())
+        if self._errors:
+            raise self._errors[0]
+
+    def ready(self) -> bool:
+        """Whether every table is copied and exact."""
+        return bool(self._tables.all()) and all(self._status(s.id) == "ready" for s in self._tables.all())
+
+    def forget_lag(self) -> None:
+        """Start measuring the lag anew (after the first copy, say)."""
+        self._meter.forget_lag()
+
+    def progress(self) -> Progress:
+        """How far it is, at this moment."""
+        meter = self._meter
+        p50, p99 = meter.lag_percentiles()
+        return Progress(
+            mode=meter.mode,
+            durable_lsn=self._journal.state.durable_lsn if self._journal else 0,
+            applied_lsn=meter.applied_lsn,
+            source_lsn=meter.source_lsn,
+            captured_count=meter.captured_count,
+            applied_count=sum(meter.changes_applied.values()),
+            lag_ms_p50=p50,
+            lag_ms_p99=p99,
+            tables={schema.id: self._table_progress(schema.id) for schema in self._tables.all()},
+        )
+
+    def _prepare_source(self, state: LakeState) -> tuple[int, list[TableSchema]]:
+        """Check the source, create what is missing there; the target LSN and the tables."""
+        source = self._settings.source
+        with connect(source) as connection:
+            found = discover(connection, self._settings)
+            publication.ensure(connection, source.publication, found)
+            info = slot.ensure(connection, source, state)
+            target = current_wal_lsn(connection)
+        if not state.seq:
+            assert self._journal is not None
+            self._journal.append(EntryKind.CHANGES, lsn=info.confirmed_flush_lsn)
+        return target, found
+
+    def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema]) -> None:
+        """Take up known tables where the log left them; copy the new ones."""
+        assert self._journal is not None
+        state = self._journal.state
+        known = [s for s in schemas if s.id in state.tables]
+        for schema in known:
+            self._tables.put(TableSchema.from_json(state.tables[schema.id].schema))
+        copies.resume(state, known)
+        for schema in schemas:
+            if schema.id not in state.tables:
+                self._tables.put(schema)
+                copies.start(schema)
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Start a thread whose error stops the pipeline."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._errors.append(error)
+                self._stop.set()
+
+        thread = threading.Thread(target=guarded, name=f"smartstream-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _keep_house(
+        self,
+        stop: threading.Event,
+        log: ManifestLog,
+        capture: CaptureLoop,
+        copies: CopyLoop,
+        captured: threading.Thread | None,
+    ) -> None:
+        """Watch for the end, for new tables and schemas; save checkpoints."""
+        assert self._journal is not None and self._apply is not None
+        clock = self._clock
+        discover_at = checkpoint_at = clock().timestamp()
+        while not (stop.is_set() or self._stop.is_set()):
+            now = clock().timestamp()
+            if captured is not None and not captured.is_alive() and self._drained():
+                return
+            if now >= discover_at:
+                discover_at = now + self._settings.source.discover_every
+                self._discover(capture, copies)
+            if now >= checkpoint_at + CHECKPOINT_EVERY_S:
+                checkpoint_at = now
+                log.save_checkpoint(log.state, self._apply.safe_seq())
+            stop.wait(TICK_S)
+
+    def _drained(self) -> bool:
+        """Whether the applier has applied everything in the log."""
+        assert self._journal is not None and self._apply is not None
+        return self._apply.applied_seq >= self._journal.state.seq
+
+    def _target(self, target: int) -> int | None:
+        """For ``once``: how far to read, None while a copy is under way."""
+        assert self._journal is not None
+        state = self._journal.state
+        tables = [state.tables.get(schema.id) for schema in self._tables.all()]
+        if not all(table is not None and table.copied for table in tables):
+            return None
+        return max([target, *(table.ready_lsn for table in tables if table is not None)])
+
+    def _discover(self, capture: CaptureLoop, copies: CopyLoop) -> None:
+        """Look at the source's catalog for new tables and schemas, and at its position."""
+        try:
+            with connect(self._settings.source) as connection:
+                found = discover(connection, self._settings, strict=False)
+                lsn = current_wal_lsn(connection)
+                self._meter.source_lsn = lsn
+                new = [s for s in found if self._tables.get(s.oid) is None]
+                if new:
+                    publication.ensure(connection, self._settings.source.publication, found)
+        except (SmartStreamError, psycopg.Error) as error:
+            if isinstance(error, SmartStreamError) and error.retry is not Retry.TRANSIENT:
+                raise
+            _LOG.warning("could not look at the source's catalog: %s", error)
+            return
+        for schema in found:
+            known = self._tables.get(schema.oid)
+            if known is None:
+                _LOG.info("new table %s: copying it", schema.id)
+                self._tables.put(schema)
+                copies.start(schema)
+            elif known != schema:
+                capture.report_drift(schema, lsn)
+
+    def _status(self, table: str) -> str:
+        """copying, catching_up or ready."""
+        assert self._journal is not None and self._apply is not None
+        state = self._journal.state.tables.get(table)
+        if state is None or not state.copied or table in self._apply.copying():
+            return "copying"
+        return "ready" if self._meter.applied_lsn >= state.ready_lsn or self._drained() else "catching_up"
+
+    def _table_progress(self, table: str) -> TableProgress:
+        """One table's progress."""
+        meter = self._meter
+        return TableProgress(
+            status=self._status(table),
+            rows_copied=meter.rows_copied[table],
+            rows_estimate=meter.rows_estimate.get(table, 0),
+            changes_applied=meter.changes_applied[table],
+            lake_rows=meter.lake_rows.get(table, 0),
+        )
+
+
+def discover(
+    connection: psycopg.Connection[Any], settings: Settings, *, strict: bool = True
+) -> list[TableSchema]:
+    """The source's tables that the configuration wants.
+
+    Args:
+        strict: raise when a wanted table has no key, or when there is none at all;
+            otherwise such tables are left out with a warning.
+    Raises:
+        TableWithoutKey, NoTables: see ``strict``.
+    """
+    found = catalog.discover(connection, partial(matches, settings))
+    if found.keyless:
+        names = ", ".join(table.id for table in found.keyless)
+        message = f"Without a primary key or REPLICA IDENTITY USING INDEX: {names}."
+        if strict:
+            raise TableWithoutKey(message)
+        _LOG.warning("left out: %s", message)
+    if strict and not found.tables:
+        raise NoTables("No table of the source matches `tables:` in the configuration.")
+    return list(found.tables)
+
+
+def _never() -> int | None:
+    """The target of a pipeline that runs until it is stopped."""
+    return None

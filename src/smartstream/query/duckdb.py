@@ -1,0 +1,109 @@
+"""The lake as a DuckDB database: one view per table, read-only, with limits."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from smartstream.query.relation import literal, local_path, pattern, quoted, relation
+from smartstream.query.remote import register_s3
+from smartstream.trusted.catalog import NAMESPACES, TRUSTED, lake_errors, open_catalog
+from smartstream.trusted.plan import plan, s3_filesystem
+
+
+class Limits(Protocol):
+    """What a query may use."""
+
+    @property
+    def duckdb_memory(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+
+
+class LakeQuerySettings(Protocol):
+    """The part of the configuration that queries need."""
+
+    @property
+    def lake(self) -> Any: ...
+    @property
+    def limits(self) -> Limits: ...
+
+
+def open_lake(settings: LakeQuerySettings) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB connection with every table of the lake as a view.
+
+    ``trusted.<name>`` and plain ``<name>`` show trusted tables; those of other
+    namespaces stand under their own schema.  A view shows its table as of this
+    call: open again to see later commits.  Nothing outside the warehouse can be
+    read, no setting changed and no extension loaded.  Does not stop a statement
+    that writes into the warehouse: ``run_sql`` does.
+
+    Raises:
+        CatalogUnavailable, TableCorrupt, LakeNotWritable: as the lake reports.
+    """
+    catalog = open_catalog(settings.lake)
+    connection = engine(settings.limits)
+    with lake_errors("plan the tables of the lake"):
+        for namespace in NAMESPACES:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(namespace)}")
+            for table in _tables(catalog, namespace):
+                add_filesystem(connection, [table])
+                _create_views(connection, table, namespace)
+    _lock(connection, str(catalog.properties["warehouse"]))
+    return connection
+
+
+def engine(limits: Limits) -> duckdb.DuckDBPyConnection:
+    """Return an empty in-memory DuckDB with the configured limits, in UTC; it never downloads anything."""
+    # DuckDB makes this folder when it first spills, and removes it when it closes.
+    spill = Path(tempfile.gettempdir()) / f"smartstream-spill-{uuid.uuid4().hex}"
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{limits.duckdb_memory}B",
+            "threads": limits.threads,
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,  # a table name never means a Python variable
+        }
+    )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
+
+
+def add_filesystem(connection: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
+    """Let DuckDB read the files of tables in ``s3://``; local ones it reads itself."""
+    for table in tables:
+        if table.location().startswith("s3://") and not connection.filesystem_is_registered("s3"):
+            register_s3(connection, s3_filesystem(table))
+
+
+def _tables(catalog: Catalog, namespace: str) -> Iterator[Table]:
+    """The tables of a namespace by name."""
+    for identifier in sorted(catalog.list_tables(namespace)):
+        yield catalog.load_table(identifier)
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, table: Table, namespace: str) -> None:
+    """One view in the namespace's schema; trusted tables also without a schema."""
+    name = quoted(table.name()[-1])
+    connection.execute(f"CREATE VIEW {quoted(namespace)}.{name} AS {relation(plan(table))}")
+    if namespace == TRUSTED:
+        connection.execute(f"CREATE VIEW {name} AS FROM {quoted(namespace)}.{name}")
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, warehouse: str) -> None:
+    """Shut the way out: from here on only the warehouse's files, and no SET."""
+    folder = local_path(warehouse).rstrip("/") + "/"
+    # DuckDB checks the file names in a statement before it resolves wildcards, and the files after.
+    connection.execute(f"SET allowed_directories = [{literal(folder)}, {literal(pattern(folder))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")

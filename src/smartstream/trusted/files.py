@@ -1,0 +1,156 @@
+"""Data files: streamed to Parquet with field ids, sizes and bounds that Iceberg wants."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema
+from pyiceberg.table.locations import LocationProvider
+from pyiceberg.typedef import Record
+
+from smartstream.trusted.fields import arrow_schema
+
+ROW_GROUP_ROWS_MAX = 122_880
+"""DuckDB's own row group size: its scans parallelise by row group."""
+ROW_GROUP_BYTES_MAX = 32 << 20
+TARGET_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileTarget:
+    """Where and how the data files of one table are written.
+
+    Attributes:
+        schema: the Iceberg schema that the files carry.
+        plain: names of the columns written without a dictionary: keys, nearly
+            always distinct.
+        size_bytes: a file is closed when it has grown to this.
+    """
+
+    io: FileIO
+    locations: LocationProvider
+    schema: Schema
+    plain: frozenset[str] = frozenset()
+    size_bytes: int = TARGET_BYTES
+
+
+def write_files(batches: Iterable[pa.RecordBatch], target: FileTarget) -> Iterator[DataFile]:
+    """Write ``batches`` to as many data files as their size asks for, and yield each when closed.
+
+    Holds at most one row group (32 MiB or 122,880 rows) in memory.  Batches
+    carry the target's columns by name; others are an error.  An empty input
+    gives no file.  The files are not part of the table until they are committed.
+
+    Raises:
+        KeyError: a column is missing.
+        OSError: the store refused the write; the unfinished file stays behind.
+    """
+    schema = arrow_schema(target.schema.fields)
+    writer: _FileWriter | None = None
+    try:
+        for group in _row_groups(batches, schema):
+            writer = writer or _FileWriter(target, schema)
+            writer.write(group)
+            if writer.size_bytes >= target.size_bytes:
+                done, writer = writer, None
+                yield done.close()
+        if writer is not None:
+            done, writer = writer, None
+            yield done.close()
+    finally:
+        if writer is not None:
+            writer.abandon()
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Gather batches until they make a row group; large batches are sliced."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, ROW_GROUP_ROWS_MAX):
+            piece = batch.slice(start, ROW_GROUP_ROWS_MAX)
+            held.append(piece)
+            rows, size = rows + piece.num_rows, size + piece.nbytes
+            if rows >= ROW_GROUP_ROWS_MAX or size >= ROW_GROUP_BYTES_MAX:
+                yield _as_written(held, schema)
+                held, rows, size = [], 0, 0
+    if held:
+        yield _as_written(held, schema)
+
+
+def _as_written(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Batches as one table of exactly the file's columns and types."""
+    return pa.Table.from_batches(batches).select(schema.names).cast(schema)
+
+
+class _FileWriter:
+    """One Parquet file while it is being written."""
+
+    def __init__(self, target: FileTarget, schema: pa.Schema) -> None:
+        self._target = target
+        self._location = target.locations.new_data_location(f"{uuid.uuid4()}.parquet")
+        self._sink = target.io.new_output(self._location).create()
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in schema.names if name not in target.plain],
+            store_decimal_as_integer=True,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written so far."""
+        return int(self._sink.tell())
+
+    def write(self, group: pa.Table) -> None:
+        """Append one row group."""
+        self._writer.write_table(group, row_group_size=ROW_GROUP_ROWS_MAX)
+
+    def abandon(self) -> None:
+        """Close the handles of a file that will not be used."""
+        self._writer.close()
+        self._sink.close()
+
+    def close(self) -> DataFile:
+        """Finish the file and describe it to Iceberg."""
+        self._writer.close()
+        size = self.size_bytes
+        self._sink.close()
+        schema = self._target.schema
+        statistics = data_file_statistics_from_parquet_metadata(
+            parquet_metadata=self._writer.writer.metadata,
+            stats_columns=compute_statistics_plan(schema, {}),
+            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+        )
+        return described(
+            DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=self._location,
+                file_format=FileFormat.PARQUET,
+                partition=Record(),
+                file_size_in_bytes=size,
+                sort_order_id=None,
+                equality_ids=None,
+                key_metadata=None,
+                **statistics.to_serialized_dict(),
+            )
+        )
+
+
+def described(file: DataFile) -> DataFile:
+    """Mark a new file as belonging to the unpartitioned spec, the only one we use."""
+    file.spec_id = 0
+    return file

@@ -1,0 +1,262 @@
+"""Source against lake, table by table, at one LSN."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import queue
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from smartstream.capture import slot
+from smartstream.capture.catalog import Discovery, discover
+from smartstream.capture.connect import connect
+from smartstream.config import Settings, matches
+from smartstream.errors import SourceError, VerifyError
+from smartstream.lsn import format_lsn
+from smartstream.schema import TableSchema
+from smartstream.verify.canonical import FoundRow, Search, Sums
+from smartstream.verify.lake import LakeReader, LakeTable
+from smartstream.verify.report import DifferingKey, Report, TableReport
+from smartstream.verify.source import (
+    Chunk,
+    Session,
+    SourceSnapshot,
+    chunk_rows,
+    chunk_sums,
+    chunks,
+    lock,
+    texts_of,
+)
+
+DIFFERING_MAX = 20
+"""Keys shown per table."""
+ROWS_READ_MAX = 200_000
+"""Rows read again, on either side, to find them."""
+
+
+def _now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def verify(
+    settings: Settings,
+    tables: Sequence[str] | None = None,
+    rows: bool = False,
+    wait_seconds: float = 30.0,
+    *,
+    clock: Callable[[], datetime] = _now,
+) -> Report:
+    """Compare every row of the source with the lake, by counts and checksums.
+
+    The source is read as of one exact LSN, the lake as of the same: so this is exact
+    while both change.  Where no pipeline runs and the lake is behind, it is compared as
+    it is; a difference then says so.  Reads every row of both sides.
+
+    Args:
+        tables: ``schema.table`` or the names in the lake; all captured ones if None.
+        rows: find up to 20 keys that differ, per table.
+        wait_seconds: for older transactions to end, and again for the lake.
+    Raises:
+        VerifyError: an unknown table, or the source never comes to a common position.
+        SourceError, LakeError: as either side answers.
+    """
+    threads = settings.limits.threads
+    name = f"smartstream_verify_{secrets.token_hex(6)}"
+    with ExitStack() as held:
+        plain = held.enter_context(connect(settings.source))
+        snapshot = held.enter_context(SourceSnapshot(settings.source, slot=name, wait_seconds=wait_seconds))
+        first = held.enter_context(snapshot.session())
+        found = _chosen(discover(first, partial(matches, settings)), tables)
+        lock(first, found.tables)
+        source = _SourceSums(snapshot, threads, held)
+        pending = {schema.id: source.start(schema, chunks(first, schema)) for schema in found.tables}
+        lake = LakeReader(settings, clock=clock)
+        held.callback(lake.close)
+        active = partial(_active, plain, settings.source.slot.name)
+        lake.wait(snapshot.lsn, found.tables, wait_seconds=wait_seconds, active=active)
+        comparison = _Comparison(snapshot.lsn, lake, source, plain, rows)
+        reports = tuple(comparison.table(schema, pending[schema.id]) for schema in found.tables)
+        ok = all(report.equal for report in reports)
+        lake_lsn = min(snapshot.lsn, lake.state.durable_lsn)
+        return Report(ok, snapshot.lsn, lake_lsn, reports, tuple(table.id for table in found.keyless))
+
+
+class _SourceSums:
+    """Reads chunks of the source in a few sessions of one snapshot."""
+
+    def __init__(self, snapshot: SourceSnapshot, threads: int, held: ExitStack) -> None:
+        self._snapshot = snapshot
+        self._sessions: queue.SimpleQueue[Session] = queue.SimpleQueue()
+        for _ in range(threads):
+            self._sessions.put(held.enter_context(snapshot.session()))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smartstream-verify")
+        held.callback(self._pool.shutdown, wait=True, cancel_futures=True)
+
+    def start(self, schema: TableSchema, parts: Sequence[Chunk]) -> _PendingTable:
+        """Begin to sum up a table."""
+        return _PendingTable(schema, parts, [self._pool.submit(self._sum, part, schema) for part in parts])
+
+    def rows(self, table: _PendingTable, search: Search) -> list[FoundRow]:
+        """The rows to look at for differences."""
+        session = self._sessions.get()
+        try:
+            parts = [
+                chunk_rows(session, chunk, table.schema, search, utf8=self._snapshot.utf8)
+                for chunk in table.chunks
+            ]
+            return list(itertools.chain.from_iterable(parts))
+        finally:
+            self._sessions.put(session)
+
+    def _sum(self, chunk: Chunk, schema: TableSchema) -> Sums:
+        """One chunk."""
+        session = self._sessions.get()
+        try:
+            return chunk_sums(session, chunk, schema, utf8=self._snapshot.utf8)
+        finally:
+            self._sessions.put(session)
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingTable:
+    """A table of the source that is being summed up."""
+
+    schema: TableSchema
+    chunks: Sequence[Chunk]
+    parts: Sequence[Future[Sums]]
+
+    def sums(self) -> Sums:
+        """Wait for all chunks, and add them up."""
+        total: dict[int, tuple[int, int]] = {}
+        for part in self.parts:
+            for bucket, (count, value) in part.result().items():
+                old_count, old_value = total.get(bucket, (0, 0))
+                total[bucket] = (old_count + count, old_value + value)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Everything that comparing a table needs."""
+
+    lsn: int
+    lake: LakeReader
+    source: _SourceSums
+    plain: Session
+    rows: bool
+
+    def table(self, schema: TableSchema, pending: _PendingTable) -> TableReport:
+        """Compare one table."""
+        try:
+            in_lake = self.lake.table(schema, self.lsn, partial(texts_of, self.plain))
+            lake_sums = self.lake.sums(in_lake)
+        except (VerifyError, SourceError) as error:
+            count, checksum = _total(pending.sums())
+            return TableReport(schema.id, count, None, False, checksum, reason=self._behind() or str(error))
+        source_sums = pending.sums()
+        source_rows, source_checksum = _total(source_sums)
+        lake_rows, lake_checksum = _total(lake_sums)
+        equal = source_sums == lake_sums
+        differing: tuple[DifferingKey, ...] = ()
+        if not equal and self.rows:
+            differing = self._differing(pending, in_lake, source_sums, lake_sums)
+        return TableReport(
+            table=schema.id,
+            source_rows=source_rows,
+            lake_rows=lake_rows,
+            equal=equal,
+            source_checksum=source_checksum,
+            lake_checksum=lake_checksum,
+            pending_changes=in_lake.pending_changes,
+            reason=None if equal else self._behind(),
+            differing=differing,
+        )
+
+    def _behind(self) -> str | None:
+        """Why a difference need not be an error."""
+        behind = self.lsn - self.lake.state.durable_lsn
+        if behind <= 0:
+            return None
+        return (
+            f"the lake is behind: it holds changes up to {format_lsn(self.lake.state.durable_lsn)}, "
+            f"{behind:,} bytes of WAL less than the source; run `smartstream run --once`"
+        )
+
+    def _differing(
+        self, pending: _PendingTable, in_lake: LakeTable, source_sums: Sums, lake_sums: Sums
+    ) -> tuple[DifferingKey, ...]:
+        """Keys of rows that differ; only the buckets that differ are looked at."""
+        search = _search(source_sums, lake_sums)
+        ours, theirs = self.source.rows(pending, search), self.lake.rows(in_lake, search)
+        return tuple(itertools.islice(_differing_keys(pending.schema.key, ours, theirs), DIFFERING_MAX))
+
+
+def _differing_keys(
+    names: Sequence[str], source: Iterable[FoundRow], lake: Iterable[FoundRow]
+) -> Iterator[DifferingKey]:
+    """The keys that differ, in no special order."""
+    ours, theirs = {row.key: row for row in source}, {row.key: row for row in lake}
+    repeated = {key for key, count in Counter(row.key for row in lake).items() if count > 1}
+    for key in ours | theirs:
+        there, here = ours.get(key), theirs.get(key)
+        if there is None:
+            kind = "extra"
+        elif here is None:
+            kind = "missing"
+        elif key in repeated:
+            kind = "repeated"
+        elif here.hash != there.hash:
+            kind = "different"
+        else:
+            continue
+        shown = there or here
+        assert shown is not None
+        yield DifferingKey(kind, dict(zip(names, shown.shown, strict=True)))
+
+
+def _search(source: Sums, lake: Sums) -> Search:
+    """Where to look for differences: their buckets, and of these a share that is not too much to read."""
+    buckets = [b for b in sorted(set(source) | set(lake)) if source.get(b) != lake.get(b)]
+    count = sum(max(source.get(b, (0, 0))[0], lake.get(b, (0, 0))[0]) for b in buckets)
+    digits = 0
+    while count > ROWS_READ_MAX * 16**digits:
+        digits += 1
+    return Search(tuple(buckets), digits)
+
+
+def _total(sums: Sums) -> tuple[int, str]:
+    """Row count and checksum of a table."""
+    count = sum(count for count, _ in sums.values())
+    value = sum(value for _, value in sums.values())
+    return count, f"{value & (1 << 128) - 1:032x}"
+
+
+def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
+    """The tables that were asked for."""
+    if names is None:
+        return found
+    known = {schema.id: schema for schema in found.tables}
+    known |= {schema.lake_name: schema for schema in found.tables}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise VerifyError(
+                f"there is no captured table {name}",
+                hint=f"Did you mean {close[0]}?" if close else "`smartstream tables` lists them.",
+            )
+    wanted = {known[name].id for name in names}
+    return Discovery(tuple(schema for schema in found.tables if schema.id in wanted), ())
+
+
+def _active(connection: Session, name: str) -> bool:
+    """Whether somebody reads the slot."""
+    info = slot.inspect(connection, name)
+    return info is not None and info.active

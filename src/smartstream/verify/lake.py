@@ -1,0 +1,254 @@
+"""The lake's side: trusted tables as of an exact LSN, counted and summed up by DuckDB.
+
+A table is its latest Iceberg snapshot that holds nothing after the LSN, plus the
+changes up to the LSN that are durable in raw but not in that snapshot (``overlay``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from smartstream.change import UNTYPED
+from smartstream.errors import VerifyError
+from smartstream.manifest import Entry, EntryKind, RawFile
+from smartstream.query.duckdb import add_filesystem, engine
+from smartstream.query.relation import literal, relation, sql_type
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import open_store
+from smartstream.schema import PgType, TableSchema
+from smartstream.transform.evolution import can_widen
+from smartstream.trusted.catalog import TRUSTED, open_catalog
+from smartstream.trusted.plan import LivePlan, field_ids, find_table, plan, positioned
+from smartstream.trusted.position import Position
+from smartstream.verify.canonical import BUCKETS, FoundRow, Search, Sums, lake_hash, lake_row
+from smartstream.verify.overlay import changes_before, column_name, overlaid
+
+POLL_S = 0.2
+QUIET_S = 1.5
+"""Nobody reads the slot and the log does not grow for this long: no pipeline is running."""
+
+TextsOf = Callable[[PgType, Sequence[str]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LakeTable:
+    """A trusted table as of an LSN: SQL that selects c<attnum> for each column, and ``_untyped``.
+
+    Attributes:
+        exact: per column of the schema, SQL for the canonical text of values that the
+            lake keeps as text; None where it keeps none.
+        joins: SQL that ``exact`` needs behind FROM.
+    """
+
+    schema: TableSchema
+    relation: str
+    pending_changes: int
+    exact: tuple[str | None, ...] = ()
+    joins: str = ""
+
+
+class LakeReader:
+    """Reads trusted tables and the manifest; writes nothing."""
+
+    def __init__(
+        self, settings: Any, *, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings, self._monotonic = settings, monotonic
+        self._store = open_store(settings.lake)
+        self._log = ManifestLog(self._store, clock)
+        self._catalog = open_catalog(settings.lake)
+        self._connection = engine(settings.limits)
+        self.state = self._log.load()
+        self._recent: list[Entry] = list(self._log.entries(self._log.applied_seq))
+        self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        """Close DuckDB."""
+        self._connection.close()
+
+    def wait(
+        self, lsn: int, schemas: Iterable[TableSchema], *, wait_seconds: float, active: Callable[[], bool]
+    ) -> None:
+        """Wait until the lake holds everything before ``lsn``, or a while, or no pipeline runs.
+
+        Args:
+            active: whether somebody reads the slot.
+        """
+        tables = list(schemas)
+        waiting = Event()
+        deadline = self._monotonic() + wait_seconds
+        quiet_since, seen = self._monotonic(), -1
+        while not self._reached(lsn, tables):
+            now = self._monotonic()
+            if self.state.seq != seen or active():
+                quiet_since, seen = now, self.state.seq
+            if now >= deadline or now - quiet_since >= QUIET_S:
+                return
+            waiting.wait(POLL_S)
+            for entry in self._log.entries(self.state.seq):
+                self.state = self.state.apply(entry)
+                self._recent.append(entry)
+
+    def table(self, schema: TableSchema, lsn: int, texts_of: TextsOf) -> LakeTable:
+        """Return a table as of ``lsn``, or of all the lake has if that is less.
+
+        Args:
+            schema: of the source at ``lsn``.
+            texts_of: the canonical texts of values that are kept as text.
+        Raises:
+            VerifyError: the lake does not have the table, a column, or a snapshot old enough.
+        """
+        found = find_table(self._catalog, TRUSTED, schema.lake_name)
+        if found is None:
+            raise VerifyError("it is not in the lake yet")
+        add_filesystem(self._connection, [found])
+        at = positioned(found, lsn)
+        if at is None:
+            raise VerifyError("the lake has moved on since; verify again")
+        snapshot, position = at
+        self._check_copied(schema, lsn, position)
+        names, live = _columns(found, plan(found, snapshot), schema)
+        view = relation(live, names)
+        if UNTYPED not in names.values():
+            view = f"SELECT *, NULL::VARCHAR AS {UNTYPED} FROM ({view})"
+        files = self._pending(schema.id, lsn, position)
+        changes = changes_before(self._store, files, schema, lsn, self._bytes_max)
+        if changes is not None:
+            view = overlaid(self._connection, view, changes, schema, next(self._numbers))
+        table = LakeTable(schema, view, 0 if changes is None else changes.num_rows)
+        return self._with_exact(table, texts_of)
+
+    def sums(self, table: LakeTable) -> Sums:
+        """Count the rows and sum up their hashes, per bucket."""
+        hashed = f"SELECT {_hash(table)} AS h FROM {_from(table)}"
+        query = f"SELECT h & {BUCKETS - 1}, count(*), sum(h) FROM ({hashed}) GROUP BY 1"
+        rows = self._connection.execute(query).fetchall()
+        return {int(bucket): (int(count), int(total)) for bucket, count, total in rows}
+
+    def rows(self, table: LakeTable, search: Search) -> list[FoundRow]:
+        """Return the rows to look at for differences."""
+        columns = table.schema.key_columns()
+        positions = [table.schema.columns.index(column) for column in columns]
+        exact = [table.exact[n] for n in positions] if table.exact else []
+        key = lake_row([(column.type, column_name(column)) for column in columns], exact)
+        shown = ", ".join(f"CAST({column_name(column)} AS VARCHAR)" for column in columns)
+        query = (
+            f"SELECT h, key, shown FROM (SELECT {_hash(table)} AS h, {key} AS key, [{shown}] AS shown "
+            f"FROM {_from(table)}) WHERE {search.condition('md5(key)')}"
+        )
+        rows = self._connection.execute(query).fetchall()
+        return [FoundRow(int(h), str(key), tuple(shown)) for h, key, shown in rows]
+
+    @property
+    def _bytes_max(self) -> int:
+        """Raw bytes that an overlay may have: Arrow takes several times as much."""
+        return int(self._settings.limits.memory_bytes) // 8
+
+    def _reached(self, lsn: int, schemas: Iterable[TableSchema]) -> bool:
+        """Whether everything before ``lsn`` is durable, and in the trusted tables."""
+        if self.state.durable_lsn < lsn:
+            return False
+        for schema in schemas:
+            needed = [e.seq for e in self._recent if any(f.lsn_min < lsn for f in _files(e, schema.id))]
+            if not needed:
+                continue
+            table = find_table(self._catalog, TRUSTED, schema.lake_name)
+            if table is None or Position.from_properties(table.properties).seq < needed[-1]:
+                return False
+        return True
+
+    def _check_copied(self, schema: TableSchema, lsn: int, position: Position) -> None:
+        """Refuse a table whose copy is not done, or not exact yet at ``lsn``."""
+        state = self.state.tables.get(schema.id)
+        if state is None:
+            return
+        if position.generation == 0:
+            raise VerifyError("it is still being copied")
+        if position.generation == state.generation and state.ready_lsn > min(lsn, self.state.durable_lsn):
+            raise VerifyError("its copy is not complete yet: the changes made meanwhile are missing")
+
+    def _pending(self, table: str, lsn: int, position: Position) -> list[RawFile]:
+        """Raw files with changes before ``lsn`` that a table at ``position`` does not hold."""
+        entries: Iterable[Entry] = self._recent
+        if self._recent and position.seq < self._recent[0].seq - 1 and position.seq < self._log.applied_seq:
+            # An older Iceberg snapshot: what the checkpoint counts as applied came after it.
+            entries = self._log.entries(position.seq)
+        return [
+            file
+            for entry in entries
+            if entry.seq > position.seq
+            for file in _files(entry, table)
+            if file.lsn_min < lsn
+        ]
+
+    def _with_exact(self, table: LakeTable, texts_of: TextsOf) -> LakeTable:
+        """The table with the canonical texts of the values that it keeps as text."""
+        flags = f"({table.relation}) WHERE {UNTYPED} IS NOT NULL"
+        query = f"SELECT DISTINCT unnest(json_keys({UNTYPED})) FROM {flags}"
+        flagged = {name for (name,) in self._connection.execute(query).fetchall()}
+        exact: list[str | None] = []
+        joins = ""
+        for column in table.schema.columns:
+            if column.name not in flagged:
+                exact.append(None)
+                continue
+            raw = f"json_extract_string({UNTYPED}, {literal(_pointer(column.name))})"
+            query = f"SELECT DISTINCT {raw} FROM {flags} AND {raw} IS NOT NULL"
+            texts = [text for (text,) in self._connection.execute(query).fetchall()]
+            name = f"exact_{next(self._numbers)}"
+            known = pa.table({"raw": pa.array(texts, pa.string()), "text": texts_of(column.type, texts)})
+            self._connection.register(name, known)
+            joins += f" LEFT JOIN {name} ON {name}.raw = {raw}"
+            exact.append(f"{name}.text")
+        if not joins:
+            return table
+        return LakeTable(table.schema, table.relation, table.pending_changes, tuple(exact), joins)
+
+
+def _columns(table: Table, live: LivePlan, schema: TableSchema) -> tuple[dict[int, str], LivePlan]:
+    """Field id → c<attnum> for each source column, and ``_untyped``."""
+    ids = field_ids(table, schema.columns)
+    present = {column.field_id: column for column in live.columns}
+    names: dict[int, str] = {}
+    for column in schema.columns:
+        field_id = ids.get(column.attnum)
+        if field_id is None or field_id not in present:
+            raise VerifyError(f"column {column.name} is not in the lake yet; it comes with the next change")
+        kind = present[field_id].type
+        if sql_type(kind) != sql_type(column.type.arrow) and not can_widen(kind, column.type.arrow):
+            raise VerifyError(f"column {column.name} is still of its old type in the lake")
+        names[field_id] = column_name(column)
+    if ids.get(UNTYPED) in present:
+        names[ids[UNTYPED]] = UNTYPED
+    return names, live
+
+
+def _files(entry: Entry, table: str) -> list[RawFile]:
+    """The files with changes of a table in an entry."""
+    if entry.kind is not EntryKind.CHANGES:
+        return []
+    return [file for file in entry.files if file.table == table]
+
+
+def _pointer(name: str) -> str:
+    """A JSON pointer to a member; DuckDB takes the pointer's escapes."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _hash(table: LakeTable) -> str:
+    """The hash of a row."""
+    return lake_hash(lake_row([(c.type, column_name(c)) for c in table.schema.columns], table.exact))
+
+
+def _from(table: LakeTable) -> str:
+    """What to select from."""
+    return f"({table.relation}) AS live{table.joins}"
