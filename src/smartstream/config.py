@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,68 +29,11 @@ from pydantic import (
 
 from smartstream import yaml_file
 from smartstream.errors import ConfigInvalid, ConfigMissing
+from smartstream.units import GIB, KIB, MIB, parse_duration, parse_size
 
 FILE_NAME = "smartstream.yaml"
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_POWERS = ("", "k", "m", "g", "t")
-_BYTES = {"b": 1} | {
-    f"{letter}{suffix}": base**power
-    for power, letter in enumerate(_POWERS)
-    if power
-    for suffix, base in (("b", 1000), ("ib", 1024))
-}
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-
-def parse_duration(value: object) -> float:
-    """Return the seconds in ``500ms``, ``2s``, ``1m``, ``1h``, ``1d``; a number is seconds already.
-
-    Raises:
-        ValueError: it is none of these, or negative.
-    """
-    return _parse(value, _SECONDS, "a duration like 500ms, 30s, 15m or 1h")
-
-
-def parse_size(value: object) -> int:
-    """Return the bytes in ``64MiB``, ``5GiB``, ``10kB``; a number is bytes already.
-
-    Raises:
-        ValueError: it is none of these, negative, or not a whole number of bytes.
-    """
-    size = _parse(value, _BYTES, "a size like 64MiB or 5GiB")
-    if size != int(size):
-        raise ValueError("not a whole number of bytes")
-    return int(size)
-
-
-def _parse(value: object, units: Mapping[str, float], wanted: str) -> float:
-    """A number with a unit."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return value
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)", str(value).strip())
-    if not isinstance(value, str) or found is None or found[2].lower() not in units:
-        raise ValueError(f"expected {wanted}")
-    number = int(found[1]) if found[1].isdigit() else float(found[1])
-    return number * units[found[2].lower()]
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest text that ``parse_duration`` reads back."""
-    for unit, size in reversed(_SECONDS.items()):
-        count = seconds / size
-        if count >= 1 and count == int(count):
-            return f"{int(count)}{unit}"
-    return f"{seconds * 1000:g}ms"
-
-
-def format_size(size_bytes: int) -> str:
-    """The shortest text that ``parse_size`` reads back."""
-    for unit, size in (("TiB", GIB * KIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if size_bytes >= size and size_bytes % size == 0:
-            return f"{size_bytes // size}{unit}"
-    return f"{size_bytes}B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +61,7 @@ class Secret:
         """
         value = _REFERENCE.sub(self._resolve, self.text)
         if not value:
-            raise self._missing("the value is empty", hint=None)
+            raise self._missing("the value is empty")
         return value
 
     def get_secret_value(self) -> str:
@@ -147,7 +89,7 @@ class Secret:
             hint = f"Put the value into the file {name} (relative to smartstream.yaml), mode 0600."
             raise self._missing(f"the file {name} cannot be read: {reason}", hint=hint) from error
 
-    def _missing(self, reason: str, *, hint: str | None) -> ConfigMissing:
+    def _missing(self, reason: str, *, hint: str | None = None) -> ConfigMissing:
         """The error for a reference that leads nowhere."""
         return ConfigMissing(f"{self.where}: {reason}" if self.where else reason, hint=hint)
 
@@ -192,10 +134,12 @@ class Slot(_Model):
     """The replication slot on the source."""
 
     name: str = Field(
-        "smartstream", pattern=r"^[a-z0-9_]{1,63}$", description="its name; one SmartStream each"
+        default="smartstream", pattern=r"^[a-z0-9_]{1,63}$", description="its name; one SmartStream each"
     )
     max_retained: Bytes = Field(
-        5 * GIB, ge=MIB, description="WAL that the slot may hold back before `status` and `doctor` warn"
+        default=5 * GIB,
+        ge=MIB,
+        description="WAL that the slot may hold back before `status` and `doctor` warn",
     )
 
 
@@ -207,17 +151,19 @@ class Source(_Model):
         "`${env:NAME}` or `${file:PATH}`"
     )
     publication: str = Field(
-        "smartstream", min_length=1, max_length=63, description="publication to create and keep"
+        default="smartstream", min_length=1, max_length=63, description="publication to create and keep"
     )
     slot: Slot = Slot()
     heartbeat: Seconds = Field(
-        30.0,
+        default=30.0,
         ge=0.1,
         description="how often to write a tiny WAL record, so that the slot moves on an idle database",
     )
-    discover_every: Seconds = Field(10.0, ge=0.1, description="how often to look for new tables and columns")
+    discover_every: Seconds = Field(
+        default=10.0, ge=0.1, description="how often to look for new tables and columns"
+    )
     connect_timeout: Seconds = Field(
-        10.0, ge=1, le=600, description="how long to wait for the server to answer"
+        default=10.0, ge=1, le=600, description="how long to wait for the server to answer"
     )
 
     @property
@@ -229,12 +175,12 @@ class Source(_Model):
 class Catalog(_Model):
     """The Iceberg catalog."""
 
-    type: Literal["sqlite", "glue", "rest"] = Field("sqlite", description="kind of catalog")
+    type: Literal["sqlite", "glue", "rest"] = Field(default="sqlite", description="kind of catalog")
     uri_secret: SecretText | None = Field(
-        None, alias="uri", description="where it is; for sqlite, `<warehouse>/catalog.db` by default"
+        default=None, alias="uri", description="where it is; for sqlite, `<warehouse>/catalog.db` by default"
     )
     property_secrets: dict[str, SecretText] = Field(
-        {}, alias="properties", description="further properties of the pyiceberg catalog"
+        default={}, alias="properties", description="further properties of the pyiceberg catalog"
     )
 
     @property
@@ -251,17 +197,17 @@ class Catalog(_Model):
 class S3Options(_Model):
     """How to reach an `s3://` warehouse; what is left out comes from the AWS defaults."""
 
-    endpoint: str | None = Field(None, description="URL of an S3-compatible store")
-    region: str | None = Field(None, description="region of the bucket")
-    access_key_id: SecretText | None = Field(None, description="key id, by reference")
-    secret_access_key: SecretText | None = Field(None, description="secret key, by reference")
+    endpoint: str | None = Field(default=None, description="URL of an S3-compatible store")
+    region: str | None = Field(default=None, description="region of the bucket")
+    access_key_id: SecretText | None = Field(default=None, description="key id, by reference")
+    secret_access_key: SecretText | None = Field(default=None, description="secret key, by reference")
 
 
 class Lake(_Model):
     """Where the lake lies."""
 
     warehouse: str = Field(
-        "./lake",
+        default="./lake",
         min_length=1,
         validate_default=True,
         description="a folder (relative to smartstream.yaml) or `s3://bucket/prefix`",
@@ -285,8 +231,8 @@ class Lake(_Model):
 class Flush(_Model):
     """When changes become durable and visible."""
 
-    every: Seconds = Field(1.0, ge=0.01, le=3600, description="after this time at the latest")
-    bytes: Bytes = Field(64 * MIB, ge=64 * KIB, description="or after this much of the stream")
+    every: Seconds = Field(default=1.0, ge=0.01, le=3600, description="after this time at the latest")
+    bytes: Bytes = Field(default=64 * MIB, ge=KIB, description="or after this much of the stream")
 
 
 class Defaults(_Model):
@@ -298,53 +244,55 @@ class Defaults(_Model):
 class TableRules(_Model):
     """Rules for the tables that a pattern matches."""
 
-    exclude: bool = Field(False, description="leave these tables out")
+    exclude: bool = Field(default=False, description="leave these tables out")
 
 
 class Limits(_Model):
     """Bounds on memory and work."""
 
     memory_bytes: Bytes = Field(
-        512 * MIB,
-        ge=64 * MIB,
+        default=512 * MIB,
+        ge=MIB,
         description="changes held in memory; a larger transaction goes through in pieces",
     )
-    message_bytes_max: Bytes = Field(GIB, ge=MIB, le=2 * GIB, description="largest single change")
-    copy_workers: int = Field(2, ge=1, le=64, description="tables' chunks copied at the same time")
+    message_bytes_max: Bytes = Field(default=GIB, ge=MIB, le=2 * GIB, description="largest single change")
+    copy_workers: int = Field(default=2, ge=1, le=64, description="tables' chunks copied at the same time")
     copy_chunk_bytes: Bytes = Field(
-        64 * MIB, ge=64 * KIB, description="pages of a table that one chunk reads"
+        default=64 * MIB, ge=8 * KIB, description="pages of a table that one chunk reads"
     )
     catchup_backlog_bytes: Bytes = Field(
-        16 * MIB,
-        ge=64 * KIB,
+        default=16 * MIB,
+        ge=0,
         description="with more WAL than this to read, read it in bulk instead of streaming",
     )
-    duckdb_memory: Bytes = Field(256 * MIB, ge=32 * MIB, description="memory of a query or a merge")
+    duckdb_memory: Bytes = Field(default=256 * MIB, ge=16 * MIB, description="memory of a query or a merge")
     queue_bytes: Bytes = Field(
-        128 * MIB, ge=MIB, description="durable changes kept in memory for the applier"
+        default=128 * MIB, ge=KIB, description="durable changes kept in memory for the applier"
     )
-    threads: int = Field(2, ge=1, le=256, description="threads of a query or a merge")
+    threads: int = Field(default=2, ge=1, le=256, description="threads of a query or a merge")
 
 
 class Maintenance(_Model):
     """Compaction, snapshot expiry and file collection of the trusted tables."""
 
-    every: Seconds = Field(30.0, ge=0.1, description="how often to look")
-    small_files_max: int = Field(16, ge=2, description="compact a table with this many small files")
+    every: Seconds = Field(default=30.0, ge=0.1, description="how often to look")
+    small_files_max: int = Field(default=16, ge=2, description="compact a table with this many small files")
     deleted_ratio_max: float = Field(
-        0.25, gt=0, lt=1, description="compact files with more deleted rows than this"
+        default=0.25, gt=0, lt=1, description="compact files with more deleted rows than this"
     )
-    target_file_bytes: Bytes = Field(128 * MIB, ge=MIB, description="size of compacted files")
-    snapshots_max: int = Field(50, ge=1, description="Iceberg snapshots to keep")
-    grace: Seconds = Field(900.0, ge=0, description="age at which files that no snapshot names are deleted")
+    target_file_bytes: Bytes = Field(default=128 * MIB, ge=64 * KIB, description="size of compacted files")
+    snapshots_max: int = Field(default=50, ge=1, description="Iceberg snapshots to keep")
+    grace: Seconds = Field(
+        default=900.0, ge=0, description="age at which files that no snapshot names are deleted"
+    )
 
 
 class Settings(_Model):
     """Everything that smartstream.yaml says."""
 
-    version: Literal[1] = Field(1, description="version of this format")
+    version: Literal[1] = Field(default=1, description="version of this format")
     name: str = Field(
-        "smartstream",
+        default="smartstream",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
         description="name of this pipeline, for displays",
     )
@@ -352,7 +300,7 @@ class Settings(_Model):
     lake: Lake = Lake()
     defaults: Defaults = Defaults()
     tables: dict[str, TableRules] = Field(
-        {"public.*": TableRules()},
+        default={"public.*": TableRules()},
         min_length=1,
         description="which tables, by `schema.table` with `*` as wildcard; the most specific pattern counts",
     )
@@ -364,6 +312,12 @@ class Settings(_Model):
     def path(self) -> Path | None:
         """The file that these settings come from."""
         return self._path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lake_in_folder(cls, value: object) -> object:
+        """The default warehouse, too, starts from the file's folder."""
+        return {"lake": {}, **value} if isinstance(value, dict) else value
 
     @field_validator("tables", mode="before")
     @classmethod

@@ -198,7 +198,8 @@ def test_output_functions_outside_pg_catalog_are_qualified_and_quoted(database: 
         " LANGUAGE internal IMMUTABLE STRICT AS 'textin'",
         'CREATE FUNCTION "my types"."Odd out"("my types".odd) RETURNS cstring'
         " LANGUAGE internal IMMUTABLE STRICT AS 'textout'",
-        'CREATE TYPE "my types".odd (INPUT = "my types"."Odd in", OUTPUT = "my types"."Odd out", LIKE = text)',
+        'CREATE TYPE "my types".odd'
+        ' (INPUT = "my types"."Odd in", OUTPUT = "my types"."Odd out", LIKE = text)',
         'CREATE TABLE t (id int PRIMARY KEY, o "my types".odd)',
         "INSERT INTO t VALUES (1, 'x')",
     )
@@ -249,8 +250,11 @@ def test_one_type_can_be_looked_up_by_oid_and_typmod(database: str) -> None:
         "CREATE TABLE t (id int PRIMARY KEY, a numeric(9,3)[], b small, c varchar(3))",
     )
     with connected(database) as connection:
-        statement = "SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
-        for name, oid, typmod in connection.execute(statement, ("public.t",)).fetchall():
+        columns = connection.execute(
+            "SELECT attname, atttypid, atttypmod FROM pg_attribute"
+            " WHERE attrelid = 'public.t'::regclass AND attnum > 0"
+        )
+        for name, oid, typmod in columns.fetchall():
             assert catalog.pg_type(connection, oid, typmod) == table(connection, "t").column(name).type
         with pytest.raises(SchemaError):
             catalog.pg_type(connection, 4_000_000_000, -1)

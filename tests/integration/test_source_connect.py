@@ -113,9 +113,12 @@ def test_a_table_that_may_not_be_read_is_a_missing_right(database: str, plain_ro
     with connect(FakeSource(plain_role)) as connection, pytest.raises(psycopg.Error) as caught:
         connection.execute("SELECT * FROM public.secret")
     assert isinstance(map_error(caught.value, "reading"), errors.MissingRight)
-    with adbc_connect(FakeSource(plain_role)) as bulk, bulk.cursor() as cursor:
-        with pytest.raises(adbc_driver_manager.Error) as refused:
-            cursor.execute("SELECT * FROM public.secret")
+    with (
+        adbc_connect(FakeSource(plain_role)) as bulk,
+        bulk.cursor() as cursor,
+        pytest.raises(adbc_driver_manager.Error) as refused,
+    ):
+        cursor.execute("SELECT * FROM public.secret")
     assert isinstance(map_error(refused.value, "reading"), errors.MissingRight)
 
 

@@ -21,7 +21,7 @@ from smartstream.capture.reader import SlotReader
 from smartstream.capture.replication import StreamingReader
 from smartstream.capture.values import changelog
 from smartstream.config import Settings
-from smartstream.errors import Retry, SlotInUse, SmartStreamError
+from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
@@ -150,9 +150,13 @@ class CaptureLoop:
                 backlog = flushed - info.confirmed_flush_lsn
                 trailing = info.confirmed_flush_lsn - info.restart_lsn
                 wanted = target is not None or backlog > self._settings.limits.catchup_backlog_bytes
-                if wanted and trailing < RESTART_TRAILING_BYTES_MAX:
-                    self._meter.mode = "catchup"
-                    return CatchupReader(self._source, upto_lsn=flushed)
+                if wanted and backlog > 0 and trailing < RESTART_TRAILING_BYTES_MAX:
+                    try:
+                        reader = CatchupReader(self._source, upto_lsn=flushed)
+                        self._meter.mode = "catchup"
+                        return reader
+                    except NoFreeSlot:
+                        _LOG.info("no free slot to read ahead with: streaming the backlog")
                 self._meter.mode = "streaming"
                 return StreamingReader(self._source)
             except SlotInUse:

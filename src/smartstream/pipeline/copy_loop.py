@@ -128,7 +128,7 @@ class CopyLoop:
             if copy.settled:
                 return
             with connect(self._source) as connection:
-                slot.wait_for_older_transactions(connection, OLDER_TRANSACTIONS_WAIT_S)
+                slot.wait_for_older_transactions(connection, OLDER_TRANSACTIONS_WAIT_S, stop=self._stop)
             copy.settled = True
 
     def _copy_chunk(self, copy: Copy, chunk: int) -> None:
@@ -172,7 +172,9 @@ class CopyLoop:
         with connect(self._source) as connection:
             if snapshot.needs_sweep(connection, copy.schema) and len(copy.done) == len(copy.chunks):
                 with adbc_connect(self._source) as bulk:
-                    parts = snapshot.read_sweep(bulk, copy.schema, xmin=copy.xmin, copy_lsn=copy.copy_lsn)
+                    parts = snapshot.read_sweep(
+                        bulk, copy.schema, xmin=copy.xmin, copy_lsn=copy.copy_lsn, filenode=copy.filenode
+                    )
                     self._record(copy, len(copy.chunks), parts)
             if self._stop.is_set() or copy.superseded:
                 return

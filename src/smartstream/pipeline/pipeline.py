@@ -114,6 +114,13 @@ class Pipeline:
         """Whether every table is copied and exact."""
         return bool(self._tables.all()) and all(self._status(s.id) == "ready" for s in self._tables.all())
 
+    def copied(self) -> bool:
+        """Whether every table's existing rows are durable in the raw zone."""
+        if self._journal is None or not self._tables.all():
+            return False
+        tables = self._journal.state.tables
+        return all(s.id in tables and tables[s.id].copied for s in self._tables.all())
+
     def forget_lag(self) -> None:
         """Start measuring the lag anew (after the first copy, say)."""
         self._meter.forget_lag()

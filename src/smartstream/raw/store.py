@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, ContextManager, Protocol
+from typing import BinaryIO, Protocol
 
 import pyarrow.fs as pafs
 
 from smartstream.config import Lake
+from smartstream.errors import ConfigInvalid
 
 
 class NotFound(Exception):
@@ -17,7 +19,7 @@ class NotFound(Exception):
 
 
 class AlreadyExists(Exception):
-    """put-if-absent found an object under the key."""
+    """put-if-absent found an object under the key; what it found is durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,16 @@ class Store(Protocol):
     """Objects under keys with forward slashes, below the warehouse.
 
     A ``put`` or ``create`` that returns is durable; an object appears whole or not at
-    all.  Errors: DiskFull, LakeNotWritable, StoreUnavailable (errors.py).
+    all.  One that raises StoreUnavailable may have happened, or happen yet.
+
+    Every method raises DiskFull, LakeNotWritable, StoreUnavailable or, for what is
+    none of these, LakeError (errors.py).
     """
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object; AlreadyExists with ``if_absent`` when there is one, whoever wrote it."""
 
-    def create(self, key: str) -> ContextManager[BinaryIO]:
+    def create(self, key: str) -> AbstractContextManager[BinaryIO]:
         """Stream an object; it appears when the block is left without an exception."""
 
     def get(self, key: str) -> bytes:
@@ -51,6 +56,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
 
+    def discard_unfinished(self, prefix: str, *, before: datetime) -> int:
+        """Remove what writes that began before this moment and never ended left; their number."""
+
     def path(self, key: str) -> str:
         """The object's path in ``filesystem``."""
 
@@ -60,10 +68,20 @@ class Store(Protocol):
 
 
 def open_store(lake: Lake) -> Store:
-    """The store of a lake, by the scheme of its warehouse."""
-    if lake.warehouse.startswith("s3://"):
-        from smartstream.raw.s3_store import S3Store  # boto3 only where it is needed
+    """The store of a lake, by the scheme of its warehouse.
 
+    Raises:
+        ConfigInvalid: the warehouse is in S3 and boto3 is not installed.
+        ConfigMissing: a secret that the configuration refers to is not set.
+    """
+    if lake.warehouse.startswith("s3://"):
+        try:
+            from smartstream.raw.s3_store import S3Store  # boto3 only where it is needed
+        except ModuleNotFoundError as error:
+            raise ConfigInvalid(
+                f"lake.warehouse {lake.warehouse} needs the package {error.name}",
+                hint="Install it with: pip install 'smartstream[aws]'",
+            ) from error
         return S3Store.open(lake)
     from smartstream.raw.local_store import LocalStore
 

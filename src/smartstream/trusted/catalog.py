@@ -134,8 +134,7 @@ def _s3_properties(s3: Any) -> dict[str, str]:
     for name, attribute in names.items():
         value = getattr(s3, attribute, None)
         if value is not None:
-            reveal = getattr(value, "get_secret_value", None)
-            found[name] = str(reveal() if reveal is not None else value)
+            found[name] = str(value if isinstance(value, str) else value.get())
     return found
 
 

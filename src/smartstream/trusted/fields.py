@@ -88,7 +88,9 @@ def first_schema(schema: TableSchema) -> tuple[Schema, FieldIds]:
         last += 1
         return last
 
-    fields = [_field(ids[str(identity)], field, iceberg_type(field.type, next_id)) for identity, field in columns]
+    fields = [
+        _field(ids[str(identity)], field, iceberg_type(field.type, next_id)) for identity, field in columns
+    ]
     return Schema(*fields, schema_id=0), FieldIds(ids)
 
 

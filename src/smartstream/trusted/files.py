@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ class FileTarget:
         plain: names of the columns written without a dictionary: keys, nearly
             always distinct.
         size_bytes: a file is closed when it has grown to this.
+        opened: told the location of each file before it is made.
     """
 
     io: FileIO
@@ -43,6 +44,7 @@ class FileTarget:
     schema: Schema
     plain: frozenset[str] = frozenset()
     size_bytes: int = TARGET_BYTES
+    opened: Callable[[str], None] = lambda location: None
 
 
 def write_files(batches: Iterable[pa.RecordBatch], target: FileTarget) -> Iterator[DataFile]:
@@ -100,6 +102,7 @@ class _FileWriter:
     def __init__(self, target: FileTarget, schema: pa.Schema) -> None:
         self._target = target
         self._location = target.locations.new_data_location(f"{uuid.uuid4()}.parquet")
+        target.opened(self._location)
         self._sink = target.io.new_output(self._location).create()
         self._writer = pq.ParquetWriter(
             self._sink,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
-from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
+from pyiceberg.types import DoubleType, FloatType, IntegerType, LongType, NestedField, PrimitiveType
 from pyroaring import BitMap
 
 from smartstream.trusted.engine import Engine, literal, quoted
@@ -28,6 +28,7 @@ from smartstream.trusted.reading import numbered_batches, schema_of
 from smartstream.trusted.state import LiveFile
 
 Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+T = TypeVar("T")
 
 _LOCAL = "file://"
 _GLOB = frozenset("*?[]{}")
@@ -87,7 +88,7 @@ class KeySearch:
             if len(set(names)) < len(names) or _ADDED_BY_DUCKDB & set(names):
                 return False
             known = {f.field_id: f for f in schema.fields}
-            if any(known.get(f.field_id, f) != f for f in self.fields):
+            if any(known.get(f.field_id) != f for f in self.fields):
                 return False
         return all(f.path.startswith(_LOCAL) and not _GLOB & set(f.path) for f in files)
 
@@ -137,24 +138,35 @@ class KeySearch:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def prune[T](
+def prune(
     described: Sequence[DataFile], files: Sequence[T], fields: Sequence[NestedField], keys: pa.Table
 ) -> list[T]:
     """Leave out the files whose bounds exclude every key, column by column.
 
-    Bounds of text are compared as bytes, as Parquet orders them.  Columns of
-    floats prune nothing: bounds leave NaN out.
+    Columns of floats prune nothing: bounds leave NaN out.
     """
     kept = list(zip(described, files, strict=True))
     for column in fields:
         if len(kept) < 2 or isinstance(column.field_type, FloatType | DoubleType):
             continue
-        ordered = [_comparable(v) for v in pc.unique(keys[column.name]).sort().to_pylist()]
+        ordered = _ordered(keys[column.name])
         kept = [pair for pair in kept if _may_hold(pair[0], column, ordered)]
     return [file for _, file in kept]
 
 
-def _may_hold(file: DataFile, column: NestedField, ordered: list[object]) -> bool:
+def _ordered(values: pa.ChunkedArray) -> list[Any]:
+    """Distinct values ascending, as Iceberg's bounds hold them: dates and times as numbers, text as bytes."""
+    if pa.types.is_date32(values.type):
+        values = values.cast(pa.int32())
+    elif pa.types.is_temporal(values.type):
+        values = values.cast(pa.int64())
+    elif pa.types.is_string(values.type):
+        values = values.cast(pa.binary())
+    ordered: list[Any] = pc.unique(values).sort().to_pylist()
+    return ordered
+
+
+def _may_hold(file: DataFile, column: NestedField, ordered: list[Any]) -> bool:
     """Whether one of the ``ordered`` values lies within the file's bounds."""
     assert isinstance(column.field_type, PrimitiveType)
     low, high = (
@@ -162,22 +174,20 @@ def _may_hold(file: DataFile, column: NestedField, ordered: list[object]) -> boo
     )
     if low is None or high is None:
         return True
-    first = bisect.bisect_left(ordered, _bound(column.field_type, low))  # type: ignore[type-var]
-    after = bisect.bisect_right(ordered, _bound(column.field_type, high))  # type: ignore[type-var]
+    first = bisect.bisect_left(ordered, _bound(column.field_type, low))
+    after = bisect.bisect_right(ordered, _bound(column.field_type, high))
     return first < after
 
 
-def _bound(kind: PrimitiveType, value: bytes) -> object:
-    """A bound in the form that keys are compared in."""
-    return _comparable(from_bytes(kind, value))
+def _bound(kind: PrimitiveType, value: bytes) -> Any:
+    """A bound as a value that compares with ``_ordered``."""
+    if isinstance(kind, LongType) and len(value) == 4:
+        kind = IntegerType()  # written before the column was widened
+    decoded: Any = from_bytes(kind, value)
+    return decoded.encode() if isinstance(decoded, str) else decoded
 
 
-def _comparable(value: object) -> object:
-    """A key value as Iceberg's bounds hold it: text as UTF-8, times as numbers since the epoch."""
-    return value.encode() if isinstance(value, str) else value
-
-
-def _grouped(files: pa.ChunkedArray, rows: pa.ChunkedArray) -> Iterator[tuple[object, Positions]]:
+def _grouped(files: pa.ChunkedArray, rows: pa.ChunkedArray) -> Iterator[tuple[Any, Positions]]:
     """Split parallel columns (file, position) by file; positions ascending."""
     codes = files.combine_chunks().dictionary_encode()
     numbers = codes.indices.to_numpy(zero_copy_only=False)

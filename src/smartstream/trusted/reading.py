@@ -29,7 +29,9 @@ def names_by_field_id(file: pq.ParquetFile) -> dict[int, str]:
     return {int(field.metadata[PARQUET_FIELD_ID]): field.name for field in file.schema_arrow}
 
 
-def live_batches(io: FileIO, files: Iterable[LiveFile], fields: Sequence[NestedField]) -> Iterator[pa.RecordBatch]:
+def live_batches(
+    io: FileIO, files: Iterable[LiveFile], fields: Sequence[NestedField]
+) -> Iterator[pa.RecordBatch]:
     """Yield the live rows of ``files``: columns ``fields``, at most 65,536 rows a batch."""
     for file in files:
         deleted = np.zeros(file.record_count, dtype=np.bool_)
@@ -53,7 +55,10 @@ def numbered_batches(
 
 
 def rows_at(
-    io: FileIO, path: str, positions: np.ndarray[tuple[int], np.dtype[np.int64]], fields: Sequence[NestedField]
+    io: FileIO,
+    path: str,
+    positions: np.ndarray[tuple[int], np.dtype[np.int64]],
+    fields: Sequence[NestedField],
 ) -> pa.Table:
     """Read the rows at ``positions`` (ascending) of a file; only row groups that hold one are read."""
     pieces: list[pa.RecordBatch] = []

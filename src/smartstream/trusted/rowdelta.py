@@ -36,6 +36,7 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
+    AssertCurrentSchemaId,
     AssertRefSnapshotId,
     AssertTableUUID,
     SetPropertiesUpdate,
@@ -109,6 +110,7 @@ def stage(
     requirements: tuple[TableRequirement, ...] = (
         AssertRefSnapshotId(snapshot_id=state.snapshot_id, ref=BRANCH),
         AssertTableUUID(uuid=table.metadata.table_uuid),
+        AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id),
     )
     set_properties = SetPropertiesUpdate(updates=dict(properties))
     if delta.empty:
@@ -159,7 +161,9 @@ def _with_int_equality_ids(entry: NestedField) -> NestedField:
         return entry
     ids = ListType(element_id=136, element_type=IntegerType(), element_required=True)
     fields = (
-        NestedField(field_id=f.field_id, name=f.name, field_type=ids, required=False) if f.field_id == _EQUALITY_IDS else f
+        NestedField(field_id=f.field_id, name=f.name, field_type=ids, required=False)
+        if f.field_id == _EQUALITY_IDS
+        else f
         for f in entry.field_type.fields
     )
     return NestedField(
@@ -211,15 +215,21 @@ class _Snapshot:
         """
         removed = {member.file.file_path: member for member in remove}
         if not add and not removed:
-            return [m for m in self._state.manifests if m.content == content], {}
+            return [m for m in self._state.manifests if m.content == content and _entry_count(m)], {}
         touched = {member.manifest for member in removed.values()}
-        kept = [m for m in self._state.manifests if m.content == content and m.manifest_path not in touched]
+        kept = [
+            m
+            for m in self._state.manifests
+            if m.content == content and m.manifest_path not in touched and _entry_count(m)
+        ]
         if len(kept) >= MANIFESTS_MAX:
             small = {m.manifest_path for m in kept if _entry_count(m) <= MANIFEST_ENTRIES_MAX}
             touched |= small
             kept = [m for m in kept if m.manifest_path not in small]
         staying = [
-            m for m in self._state.members(content) if m.manifest in touched and m.file.file_path not in removed
+            m
+            for m in self._state.members(content)
+            if m.manifest in touched and m.file.file_path not in removed
         ]
         for file in add:
             self._summary.add_file(file, self._metadata.schema())

@@ -9,7 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -71,17 +71,19 @@ def verify(
     threads = settings.limits.threads
     name = f"smartstream_verify_{secrets.token_hex(6)}"
     with ExitStack() as held:
-        plain = held.enter_context(connect(settings.source))
+        plain = held.enter_context(closing(connect(settings.source)))
         snapshot = held.enter_context(SourceSnapshot(settings.source, slot=name, wait_seconds=wait_seconds))
-        first = held.enter_context(snapshot.session())
+        first = held.enter_context(closing(snapshot.session()))
         found = _chosen(discover(first, partial(matches, settings)), tables)
         lock(first, found.tables)
         source = _SourceSums(snapshot, threads, held)
         pending = {schema.id: source.start(schema, chunks(first, schema)) for schema in found.tables}
         lake = LakeReader(settings, clock=clock)
         held.callback(lake.close)
-        active = partial(_active, plain, settings.source.slot.name)
-        lake.wait(snapshot.lsn, found.tables, wait_seconds=wait_seconds, active=active)
+        read = partial(slot.inspect, plain, settings.source.slot.name)
+        if read() is not None:  # without a slot there is no pipeline to wait for
+            active = partial(_active, read)
+            lake.wait(snapshot.lsn, found.tables, wait_seconds=wait_seconds, active=active)
         comparison = _Comparison(snapshot.lsn, lake, source, plain, rows)
         reports = tuple(comparison.table(schema, pending[schema.id]) for schema in found.tables)
         ok = all(report.equal for report in reports)
@@ -96,7 +98,7 @@ class _SourceSums:
         self._snapshot = snapshot
         self._sessions: queue.SimpleQueue[Session] = queue.SimpleQueue()
         for _ in range(threads):
-            self._sessions.put(held.enter_context(snapshot.session()))
+            self._sessions.put(held.enter_context(closing(snapshot.session())))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smartstream-verify")
         held.callback(self._pool.shutdown, wait=True, cancel_futures=True)
 
@@ -256,7 +258,7 @@ def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
     return Discovery(tuple(schema for schema in found.tables if schema.id in wanted), ())
 
 
-def _active(connection: Session, name: str) -> bool:
+def _active(read: Callable[[], slot.SlotInfo | None]) -> bool:
     """Whether somebody reads the slot."""
-    info = slot.inspect(connection, name)
+    info = read()
     return info is not None and info.active

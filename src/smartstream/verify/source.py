@@ -12,7 +12,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -100,7 +100,7 @@ class SourceSnapshot:
             NoFreeSlot, MissingRight, SourceUnreachable, …: as the source answers.
         """
         with ExitStack() as held:
-            walsender = held.enter_context(connect(self._source, replication=True))
+            walsender = held.enter_context(closing(connect(self._source, replication=True)))
             self._export(walsender)
             self._held = held.pop_all()
         return self
@@ -144,8 +144,8 @@ class SourceSnapshot:
             if select.select([connection.socket], [], [], remaining)[0]:
                 connection.consume_input()
         result = connection.get_result()
-        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-            assert result is not None
+        assert result is not None
+        if result.status != pq.ExecStatus.TUPLES_OK:
             raise map_error(psycopg.errors.error_from_result(result), "creating a temporary replication slot")
         point, snapshot = result.get_value(0, 1), result.get_value(0, 2)
         assert point is not None

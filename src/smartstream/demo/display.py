@@ -1,0 +1,72 @@
+"""What the demo shows while it runs: a live table on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from smartstream.pipeline import Progress
+
+LINE_EVERY_S = 5.0
+
+
+class Display:
+    """A place for progress; use as a context manager."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+        self._live = Live(console=self.console, refresh_per_second=5, transient=True)
+        self._is_terminal = self.console.is_terminal and not quiet
+        self._next_line_s = 0.0
+
+    def __enter__(self) -> Display:
+        if self._is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_terminal:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A step of the demo."""
+        self.console.print(text)
+        sys.stdout.flush()
+
+    def show(self, progress: Progress, elapsed_s: float, changes_per_s: float) -> None:
+        """The pipeline's progress."""
+        if self._is_terminal:
+            self._live.update(_table(progress, changes_per_s))
+        elif elapsed_s >= self._next_line_s:
+            self._next_line_s = elapsed_s + LINE_EVERY_S
+            self.say(
+                f"  {elapsed_s:4.0f} s  {progress.mode:<10} captured {progress.captured_count:>9,}"
+                f"  applied {progress.applied_count:>9,}  {changes_per_s:>8,.0f} changes/s  lag {_lag(progress)}"
+            )
+
+
+def _lag(progress: Progress) -> str:
+    """The lag in words."""
+    if progress.lag_ms_p50 is None or progress.lag_ms_p99 is None:
+        return "-"
+    return f"{progress.lag_ms_p50 / 1000:.2f} s (99 %: {progress.lag_ms_p99 / 1000:.2f} s)"
+
+
+def _table(progress: Progress, changes_per_s: float) -> Table:
+    """The live table."""
+    caption = f"{progress.mode} · {changes_per_s:,.0f} changes/s · lag {_lag(progress)}"
+    table = Table(title="PostgreSQL → lake", caption=caption)
+    table.add_column("table")
+    table.add_column("status")
+    for name in ("rows copied", "changes applied", "rows in the lake"):
+        table.add_column(name, justify="right")
+    for name, one in progress.tables.items():
+        counts = (one.rows_copied, one.changes_applied, one.lake_rows)
+        table.add_row(name, one.status, *(f"{count:,}" for count in counts))
+    return table

@@ -1,0 +1,239 @@
+"""Checks of the captured tables: keys, rights, the publication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import LiteralString
+
+from psycopg import sql
+
+from smartstream.capture.publication import create_statement
+from smartstream.doctor.check import Check, Patient, Status, ok
+from smartstream.schema import TableSchema
+
+NAMES_MAX = 5
+
+
+def found(patient: Patient) -> Check:
+    """There is something to capture."""
+    tables = patient.discovery.tables
+    if tables:
+        return ok("tables", f"{len(tables)} captured: {_names([table.id for table in tables])}")
+    if patient.discovery.keyless:
+        return Check("tables", Status.WARN, "none with a key", fix="See the next check.")
+    patterns = ", ".join(patient.settings.tables)
+    return Check(
+        "tables",
+        Status.FAIL,
+        f"no table matches {patterns}",
+        why="There is nothing to copy.",
+        fix="Correct `tables:` in smartstream.yaml; patterns are schema.table, with * as wildcard.",
+    )
+
+
+def keys(patient: Patient) -> Check:
+    """Every table can tell its rows apart."""
+    keyless = patient.discovery.keyless
+    if not keyless:
+        return ok("keys", "every table has a key")
+    offers = {row[0]: row[1:] for row in patient.rows(_KEY_OFFERS, [table.oid for table in keyless])}
+    return Check(
+        "keys",
+        Status.FAIL,
+        "; ".join(f"{table.id}: {table.reason}" for table in keyless),
+        why="Updates and deletes must name the row that they change.",
+        fix="Give each table a key, or exclude it in smartstream.yaml (`schema.table: {exclude: true}`).",
+        sql=tuple(_key_statement(*offers[table.oid]) for table in keyless if table.oid in offers),
+    )
+
+
+def _key_statement(schema: str, name: str, identity: str, primary: bool, index: str | None) -> str:
+    """The statement that gives a table its key; a comment where a person must choose it."""
+    table = sql.Identifier(schema, name)
+    if primary and identity != "d":
+        return _text("ALTER TABLE {} REPLICA IDENTITY DEFAULT;", table)
+    if index is not None:
+        return _text("ALTER TABLE {} REPLICA IDENTITY USING INDEX {};", table, sql.Identifier(index))
+    return _text("-- ALTER TABLE {} ADD PRIMARY KEY (…);  -- name the columns that identify a row", table)
+
+
+def select_rights(patient: Patient) -> Check:
+    """SELECT on every table and its partitions, USAGE on their schemas."""
+    lacking = patient.rows(_LACKING_SELECT, _oids(patient))
+    if not lacking:
+        return ok("select rights", f"role {patient.role} may read every table")
+    role = sql.Identifier(patient.role)
+    schemas = sorted({schema for schema, _, usage, _ in lacking if not usage})
+    statements = [_text("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(name), role) for name in schemas]
+    unread = [(schema, name) for schema, name, _, select in lacking if not select]
+    statements += [_text("GRANT SELECT ON TABLE {} TO {};", sql.Identifier(*table), role) for table in unread]
+    return Check(
+        "select rights",
+        Status.FAIL,
+        f"role {patient.role} may not read {_names([f'{row[0]}.{row[1]}' for row in lacking])}",
+        why="The first copy reads every row.",
+        fix="Grant the rights.",
+        sql=tuple(statements),
+    )
+
+
+def row_security(patient: Patient) -> Check:
+    """No policy hides rows from the copy."""
+    filtered = [f"{schema}.{name}" for schema, name in patient.rows(_FILTERED, _oids(patient))]
+    if not filtered:
+        return ok("row security", "no policy hides rows")
+    return Check(
+        "row security",
+        Status.FAIL,
+        f"policies hide rows of {_names(filtered)} from role {patient.role}",
+        why="The first copy would miss rows, so PostgreSQL refuses it.",
+        fix="Let the role see every row, or exclude the tables.",
+        sql=(_text("ALTER ROLE {} BYPASSRLS;", sql.Identifier(patient.role)),),
+    )
+
+
+def publication(patient: Patient) -> Check:
+    """The publication sends every change of every table, or SmartStream may make it so."""
+    name, tables = patient.settings.source.publication, patient.discovery.tables
+    existing = patient.rows(_PUBLICATION, name)
+    unowned = [
+        table for table in tables if table.oid in {oid for (oid,) in patient.rows(_UNOWNED, _oids(patient))}
+    ]
+    if not tables:
+        return Check("publication", Status.WARN, "not checked: there is no table to publish")
+    if not existing:
+        return _to_create(patient, name, tables, unowned)
+    everything, complete, owned, members = existing[0]
+    missing = [] if everything else [table for table in tables if table.oid not in set(members)]
+    if not missing and complete:
+        return ok("publication", f"publication {name} sends all {len(tables)} tables")
+    lacks = ([f"tables {_names([t.id for t in missing])}"] if missing else []) + (
+        [] if complete else ["some kinds of change, or publish_via_partition_root"]
+    )
+    described = f"publication {name} lacks {' and '.join(lacks)}"
+    if owned and not any(table in unowned for table in missing):
+        return ok("publication", f"{described}; `smartstream run` adds them")
+    return Check(
+        "publication",
+        Status.FAIL,
+        described,
+        why=f"Their changes would not be sent, and role {patient.role} may not alter the publication.",
+        fix="Let the owner of publication and tables run the statements.",
+        sql=_alterations(name, missing, complete),
+    )
+
+
+def _to_create(
+    patient: Patient, name: str, tables: Sequence[TableSchema], unowned: Sequence[TableSchema]
+) -> Check:
+    """No publication yet: may the role create it?"""
+    (database, may_create) = patient.row(_MAY_CREATE)
+    if may_create and not unowned:
+        return ok("publication", f"publication {name} does not exist yet; `smartstream run` creates it")
+    reasons = [] if may_create else [f"has no CREATE right on database {database}"]
+    if unowned:
+        reasons.append(f"does not own {_names([table.id for table in unowned])}")
+    return Check(
+        "publication",
+        Status.FAIL,
+        f"publication {name} does not exist, and role {patient.role} {' and '.join(reasons)}",
+        why="The publication tells the server which tables' changes to send.",
+        fix="Let the tables' owner (or a superuser) create the publication.",
+        sql=(f"{create_statement(name, tables)};",),
+    )
+
+
+def _alterations(name: str, missing: Sequence[TableSchema], complete: bool) -> tuple[str, ...]:
+    """What completes a publication."""
+    publication, statements = sql.Identifier(name), []
+    for table in missing:
+        identifier = sql.Identifier(table.schema, table.name)
+        statements.append(_text("ALTER PUBLICATION {} ADD TABLE ONLY {};", publication, identifier))
+    if not complete:
+        options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+        statements.append(_text("ALTER PUBLICATION {} SET (" + options + ");", publication))
+    return tuple(statements)
+
+
+def _oids(patient: Patient) -> list[int]:
+    """The oids of the captured tables."""
+    return [table.oid for table in patient.discovery.tables]
+
+
+def _names(names: Sequence[str]) -> str:
+    """A few names, and how many more."""
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more
+
+
+def _text(template: LiteralString, *names: sql.Composable) -> str:
+    """A statement with quoted names."""
+    return sql.SQL(template).format(*names).as_string(None)
+
+
+_KEY_OFFERS = """
+SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+               WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid),
+       (SELECT min(x.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+          AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                          WHERE a.attrelid = c.oid AND NOT a.attnotnull
+                            AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1])))
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY (%s::oid[])
+"""
+
+# The copy reads each partition by itself.
+_WITH_PARTITIONS = """
+SELECT c.* FROM unnest(%s::oid[]) AS root(oid)
+CROSS JOIN LATERAL (SELECT root.oid UNION SELECT t.relid::oid
+                    FROM pg_catalog.pg_partition_tree(root.oid) t) AS m(oid)
+JOIN pg_catalog.pg_class c ON c.oid = m.oid
+"""
+
+_LACKING_SELECT = f"""
+SELECT n.nspname, c.relname, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT')
+FROM ({_WITH_PARTITIONS}) c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+           AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+ORDER BY 1, 2
+"""
+
+_FILTERED = f"""
+SELECT n.nspname, c.relname
+FROM ({_WITH_PARTITIONS}) c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_roles r ON r.rolname = current_user
+WHERE c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+  AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+ORDER BY 1, 2
+"""
+
+_UNOWNED = """
+SELECT c.oid FROM pg_catalog.pg_class c
+WHERE c.oid = ANY (%s::oid[]) AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+"""
+
+_MAY_CREATE = """
+SELECT current_database(), pg_catalog.has_database_privilege(current_database(), 'CREATE')
+"""
+
+# Listed tables with a row filter or a column list (to_jsonb: PostgreSQL 15 has them)
+# are not sent whole; those that are in it through their schema are in the view only.
+_PUBLICATION = """
+SELECT p.puballtables, p.pubviaroot AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+       pg_catalog.pg_has_role(p.pubowner, 'USAGE'),
+       ARRAY(SELECT r.prrelid::bigint FROM pg_catalog.pg_publication_rel r
+             WHERE r.prpubid = p.oid
+               AND to_jsonb(r) ->> 'prqual' IS NULL AND to_jsonb(r) ->> 'prattrs' IS NULL
+             UNION
+             SELECT c.oid::bigint FROM pg_catalog.pg_publication_tables t
+             JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+             WHERE t.pubname = p.pubname
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
+                               WHERE r.prpubid = p.oid AND r.prrelid = c.oid))
+FROM pg_catalog.pg_publication p WHERE p.pubname = %s
+"""

@@ -1,0 +1,442 @@
+"""One trusted table: the current rows of one source table, and how far they reach."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import SetPropertiesUpdate, TableRequirement, TableUpdate
+from pyiceberg.types import NestedField
+from pyroaring import BitMap
+
+from smartstream.errors import CommitConflict, SchemaError, TableCorrupt
+from smartstream.schema import TableSchema
+from smartstream.trusted.catalog import TRUSTED, lake_errors, table_location
+from smartstream.trusted.engine import Engine
+from smartstream.trusted.evolve import (
+    FIELD_IDS_PROPERTY,
+    SCHEMA_PROPERTY,
+    Evolution,
+    plan_evolution,
+    schema_properties,
+)
+from smartstream.trusted.fields import FieldIds, field_by_name, first_schema
+from smartstream.trusted.files import TARGET_BYTES, FileTarget, write_files
+from smartstream.trusted.locate import KeySearch, Located
+from smartstream.trusted.pending import PendingFiles
+from smartstream.trusted.position import Position
+from smartstream.trusted.reading import live_batches, rows_at, schema_of
+from smartstream.trusted.references import References
+from smartstream.trusted.rowdelta import RowDelta, stage
+from smartstream.trusted.state import LiveFile, TableState, load_state
+
+__all__ = ["Located", "Position", "TrustedTable", "View"]
+
+COMMIT_PROPERTY = "smartstream.commit"
+"""Names the last commit: tells, after an unknown outcome, whether it was ours."""
+ATTEMPTS_MAX = 3
+
+_PROPERTIES = {
+    "format-version": "2",
+    "write.delete.mode": "merge-on-read",
+    "write.update.mode": "merge-on-read",
+    "write.merge.mode": "merge-on-read",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "30",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything about a table as of one commit; replaced as a whole, so readers need no lock."""
+
+    state: TableState
+    source: TableSchema
+    schema: Schema
+    ids: FieldIds
+    position: Position
+    schemas: tuple[Schema, ...]
+
+    def key_fields(self) -> list[NestedField]:
+        """The key's columns, in key order."""
+        return [field_by_name(self.schema, name) for name in self.source.key]
+
+
+class TrustedTable:
+    """A trusted table, open for one applier and any number of maintainers in this process.
+
+    ``write``, ``locate`` and ``read`` change nothing and take no lock.  ``commit``
+    and ``evolve`` are one metadata swap each: before it nothing is visible, after
+    it everything is, with the position.  A second writing process is noticed by
+    the swap, never overwritten.
+    """
+
+    def __init__(self, table: Table, engine: Engine, *, target_bytes: int = TARGET_BYTES) -> None:
+        self.iceberg = table
+        self.engine = engine
+        self.lock = threading.RLock()
+        self.pending = PendingFiles()
+        self.references = References()
+        self.collected_at: datetime | None = None
+        self._target_bytes = target_bytes
+        self._replacement: Evolution | None = None
+        self._current: View | None = _load(table)
+
+    @staticmethod
+    def open(
+        catalog: Catalog,
+        schema: TableSchema,
+        *,
+        create: bool = True,
+        engine: Engine | None = None,
+        target_bytes: int = TARGET_BYTES,
+    ) -> TrustedTable:
+        """Open the trusted table of ``schema``; it keeps the columns it has until ``evolve``.
+
+        Args:
+            create: make an empty table, at position (0, 0, 0), when there is none.
+            engine: shared by all tables of a process; one of its own when None.
+            target_bytes: size at which ``write`` begins another file.
+        Raises:
+            TableCorrupt: it does not exist and ``create`` is false, or was not made by us.
+            CatalogUnavailable, StoreUnavailable: try again.
+        """
+        identifier = (TRUSTED, schema.lake_name)
+        with lake_errors(f"open trusted table {schema.lake_name}"):
+            try:
+                table = catalog.load_table(identifier)
+            except NoSuchTableError:
+                if not create:
+                    raise TableCorrupt(f"there is no trusted table {schema.lake_name}") from None
+                table = _create(catalog, schema)
+            return TrustedTable(table, engine or Engine(), target_bytes=target_bytes)
+
+    @property
+    def name(self) -> str:
+        """The table's name in the lake."""
+        return str(self.iceberg.name()[-1])
+
+    @property
+    def position(self) -> Position:
+        """How far of the stream the table holds."""
+        return self.view().position
+
+    @property
+    def schema(self) -> TableSchema:
+        """The source schema last followed."""
+        return self.view().source
+
+    @property
+    def live_files(self) -> tuple[LiveFile, ...]:
+        """The data files of the current snapshot with their deleted positions."""
+        return tuple(self.view().state.live.values())
+
+    @property
+    def row_count(self) -> int:
+        """Live rows."""
+        return self.view().state.row_count
+
+    def view(self) -> View:
+        """The table as of the last commit; read anew when the outcome of that was unknown."""
+        current = self._current
+        if current is not None:
+            return current
+        with self.lock, lake_errors(f"read trusted table {self.name}"):
+            if self._current is None:
+                self.iceberg.refresh()
+                self._current = _load(self.iceberg)
+            return self._current
+
+    def write(self, rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> list[DataFile]:
+        """Write rows to data files with field ids and column bounds; nothing is visible yet.
+
+        The files are safe from garbage collection in this process until they are
+        committed or discarded.
+
+        Args:
+            rows: (n, ``schema.trusted_schema()``), columns in any order.
+        Raises:
+            LakeNotWritable, DiskFull, StoreUnavailable: the store refused.
+        """
+        evolution = self._replacement
+        view = self.view()
+        if evolution is not None:
+            return self.write_as(evolution.schema, evolution.source.key, _batches(rows))
+        return self.write_as(view.schema, view.source.key, _batches(rows))
+
+    def write_as(
+        self, schema: Schema, key: Iterable[str], batches: Iterable[pa.RecordBatch]
+    ) -> list[DataFile]:
+        """Write rows as data files of ``schema``; see ``write``."""
+        target = FileTarget(
+            io=self.iceberg.io,
+            locations=self.iceberg.location_provider(),
+            schema=schema,
+            plain=frozenset(key),
+            size_bytes=self._target_bytes,
+            opened=self.pending.add,
+        )
+        with lake_errors(f"write files of trusted table {self.name}"):
+            return list(write_files(batches, target))
+
+    def discard(self, files: Iterable[DataFile]) -> None:
+        """Give up written files that will not be committed; garbage collection removes them."""
+        self.pending.remove(file.file_path for file in files)
+
+    def locate(self, keys: pa.Table) -> Located:
+        """Find the live rows that have one of ``keys``.
+
+        Args:
+            keys: (n, key columns), unique, never null; other columns are ignored.
+        """
+        view = self.view()
+        with lake_errors(f"look for keys in trusted table {self.name}"):
+            found = self.search(view).find(list(view.state.live.values()), keys)
+        return Located(keys.select(list(view.source.key)), found)
+
+    def search(self, view: View) -> KeySearch:
+        """How keys are found in the table's files."""
+        return KeySearch(self.iceberg.io, self.engine, view.key_fields(), view.schemas)
+
+    def read(self, located: Located, columns: Sequence[str]) -> pa.Table:
+        """Read located rows: the key columns, then ``columns``; in no particular order."""
+        view = self.view()
+        names = list(dict.fromkeys([*view.source.key, *columns]))
+        fields = [field_by_name(view.schema, name) for name in names]
+        with lake_errors(f"read rows of trusted table {self.name}"):
+            pieces = [rows_at(self.iceberg.io, path, p, fields) for path, p in located.positions.items()]
+        return pa.concat_tables([schema_of(fields).empty_table(), *pieces])
+
+    def commit(
+        self,
+        *,
+        add: Sequence[DataFile],
+        delete: Located | Sequence[Located] | None,
+        position: Position,
+        replace_all: bool = False,
+    ) -> None:
+        """Make new files, deleted rows and the position visible in one metadata swap.
+
+        Rows that a compaction moved since they were located are found again.  With
+        nothing to add or delete only the position moves: no snapshot.  A data file
+        left without rows leaves the table.  When the outcome is unknown the table is
+        read again: a table that holds ``position`` already is a success.
+
+        Args:
+            replace_all: every present row goes; ``delete`` is ignored.
+        Raises:
+            CommitConflict: another process committed; the table is read again, so
+                locate again and retry, or stop.
+            SchemaError: a replacement of columns awaits a commit with ``replace_all``.
+        """
+        located = [] if delete is None else [delete] if isinstance(delete, Located) else list(delete)
+        if self._replacement is not None and not replace_all:
+            raise SchemaError(f"trusted table {self.name} awaits a full copy with its new columns")
+        with self.lock:
+            for attempt in range(1, ATTEMPTS_MAX + 1):
+                held = self.view()
+                delta = self._delta(held, add, located, replace_all)
+                try:
+                    self.swap(delta, position=position, evolution=self._replacement)
+                    break
+                except CommitConflict:
+                    # Only maintenance of another process may be overtaken: it moves rows, not the position.
+                    now = self.view()
+                    if attempt == ATTEMPTS_MAX or (now.position, now.source) != (held.position, held.source):
+                        raise
+            self._replacement = None
+            self.discard(add)
+
+    def evolve(
+        self,
+        new: TableSchema,
+        fills: Mapping[int, pa.Scalar] | None = None,
+        *,
+        replace_incompatible: bool = False,
+    ) -> None:
+        """Follow the source to the schema ``new``; columns keep their field ids by attnum.
+
+        Added columns are null in existing rows, unless ``fills`` has a value for their
+        attnum: then the table's files are rewritten in the same swap.  Does nothing
+        when the table is there already.
+
+        Args:
+            replace_incompatible: columns whose type changed beyond widening are
+                replaced; takes effect with the next ``commit(replace_all=True)``, and
+                until then ``write`` expects rows of ``new``.
+        Raises:
+            SchemaError: a column's values cannot be kept.
+        """
+        with self.lock:
+            view = self.view()
+            self._replacement = None
+            if view.source == new:
+                return
+            plan = plan_evolution(self.iceberg.metadata, view.source, view.ids, new)
+            if plan.incompatible and replace_incompatible:
+                self._replacement = plan
+                return
+            if plan.incompatible:
+                names = ", ".join(plan.incompatible)
+                raise SchemaError(
+                    f"table {new.id}: the type of {names} changed so that rows must be copied again"
+                )
+            self.swap(self._filled(view, plan, fills or {}), position=None, evolution=plan)
+
+    def swap(
+        self,
+        delta: RowDelta,
+        *,
+        position: Position | None,
+        operation: Operation = Operation.OVERWRITE,
+        evolution: Evolution | None = None,
+    ) -> None:
+        """Commit ``delta`` on the present view; None keeps the position.  Needs the lock."""
+        view = self.view()
+        target = position or view.position
+        properties = target.properties() | {COMMIT_PROPERTY: uuid.uuid4().hex}
+        with lake_errors(f"commit to trusted table {self.name}"):
+            staged = stage(
+                self.iceberg,
+                view.state,
+                delta,
+                properties=properties,
+                operation=operation,
+                schema_id=evolution.schema.schema_id if evolution else None,
+            )
+            updates = staged.updates
+            if evolution:
+                described = SetPropertiesUpdate(updates=evolution.properties())
+                updates = (*evolution.updates(), *updates, described)
+            if self.submit(updates, staged.requirements, properties[COMMIT_PROPERTY], position):
+                self._current = _described(self.iceberg, staged.state)
+
+    def submit(
+        self,
+        updates: tuple[TableUpdate, ...],
+        requirements: tuple[TableRequirement, ...],
+        commit_id: str,
+        position: Position | None = None,
+    ) -> bool:
+        """Send a commit to the catalog; False when it was done, but the table had to be read again.
+
+        Raises:
+            CommitConflict: it was not done, because the table has changed.
+        """
+        held = self.view().position
+        try:
+            self.iceberg._do_commit(updates, requirements)
+            return True
+        except Exception:
+            # Whatever went wrong, the swap may have happened: only the catalog knows.
+            self._current = None
+            now = self.view()
+            if _has_commit(self.iceberg, commit_id):
+                return False
+            if position is not None and now.position.covers(position) and now.position != held:
+                return False
+            raise
+
+    def _delta(
+        self, view: View, add: Sequence[DataFile], located: Sequence[Located], replace_all: bool
+    ) -> RowDelta:
+        """What a commit changes, given the files that are live now."""
+        live = view.state.live
+        if replace_all:
+            return RowDelta(add=add, drop=frozenset(live))
+        rows: dict[str, BitMap] = {}
+        for found in located:
+            if any(path not in live for path in found.positions):
+                found = self.locate(found.keys)
+            for path, positions in found.positions.items():
+                rows[path] = rows.get(path, live[path].deleted) | BitMap(positions)
+        drop = frozenset(path for path, gone in rows.items() if len(gone) == live[path].record_count)
+        delete = {path: gone for path, gone in rows.items() if path not in drop}
+        return RowDelta(add=add, delete=delete, drop=drop)
+
+    def _filled(self, view: View, plan: Evolution, fills: Mapping[int, pa.Scalar]) -> RowDelta:
+        """Existing rows rewritten with the values of added columns; nothing when none has one."""
+        values = {plan.added[n]: v for n, v in fills.items() if n in plan.added and v.is_valid}
+        if not values or not view.state.live:
+            return RowDelta()
+        batches = live_batches(self.iceberg.io, view.state.live.values(), plan.schema.fields)
+        constants = {
+            n: values[field.field_id]
+            for n, field in enumerate(plan.schema.fields)
+            if field.field_id in values
+        }
+        files = self.write_as(plan.schema, plan.source.key, (_with_constants(b, constants) for b in batches))
+        return RowDelta(add=files, drop=frozenset(view.state.live))
+
+
+def _create(catalog: Catalog, schema: TableSchema) -> Table:
+    """Create the table; when another process was faster, take its table."""
+    iceberg, ids = first_schema(schema)
+    identifier = (TRUSTED, schema.lake_name)
+    properties = {**_PROPERTIES, **schema_properties(schema, ids), **Position(0, 0, 0).properties()}
+    try:
+        return catalog.create_table(
+            identifier,
+            iceberg,
+            location=table_location(catalog, schema.lake_name),
+            properties=properties,
+        )
+    except TableAlreadyExistsError:
+        return catalog.load_table(identifier)
+
+
+def _load(table: Table) -> View:
+    """Read the table's state from its metadata, manifests and delete files."""
+    if SCHEMA_PROPERTY not in table.properties:
+        raise TableCorrupt(f"table {table.name()[-1]} was not made by SmartStream")
+    return _described(table, load_state(table.current_snapshot(), table.io))
+
+
+def _described(table: Table, state: TableState) -> View:
+    """The view of a state whose metadata ``table`` holds."""
+    properties = table.metadata.properties
+    return View(
+        state=state,
+        source=TableSchema.from_json(properties[SCHEMA_PROPERTY]),
+        schema=table.metadata.schema(),
+        ids=FieldIds.from_json(properties[FIELD_IDS_PROPERTY]),
+        position=Position.from_properties(properties),
+        schemas=tuple(table.metadata.schemas),
+    )
+
+
+def _has_commit(table: Table, commit_id: str) -> bool:
+    """Whether the table's history has the commit."""
+    if table.metadata.properties.get(COMMIT_PROPERTY) == commit_id:
+        return True
+    summaries = (snapshot.summary for snapshot in table.metadata.snapshots)
+    return any(summary is not None and summary[COMMIT_PROPERTY] == commit_id for summary in summaries)
+
+
+def _batches(rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Tables and batches as batches."""
+    for piece in [rows] if isinstance(rows, pa.Table) else rows:
+        if isinstance(piece, pa.Table):
+            yield from piece.to_batches()
+        else:
+            yield piece
+
+
+def _with_constants(batch: pa.RecordBatch, constants: Mapping[int, pa.Scalar]) -> pa.RecordBatch:
+    """A batch with some columns, by index, replaced by constants."""
+    columns = [
+        pa.repeat(constants[n], batch.num_rows).cast(column.type) if n in constants else column
+        for n, column in enumerate(batch.columns)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
