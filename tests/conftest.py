@@ -1,22 +1,55 @@
-"""Real servers for the tests."""
+"""Real servers for the tests, and randomness that can be repeated.
+
+``--postgres 15`` runs the suite against an installed PostgreSQL 15 instead of the
+wheel's; ``--seed N`` repeats the random choices of an earlier run.
+"""
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from smartstream.testing.postgres import PostgresServer
+from smartstream.testing.postgres import PostgresServer, find_external_bin
 
 _NUMBERS = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The suite's own options."""
+    parser.addoption("--postgres", type=int, metavar="MAJOR", help="run against an installed server")
+    parser.addoption("--seed", type=int, metavar="N", help="repeat the random choices of a run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose a seed, once: processes of pytest-xdist get the options of the first."""
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat the run."""
+    terminalreporter.write_line(f"random seed: {config.option.seed} (repeat with --seed)")
+
+
+@pytest.fixture(autouse=True)
+def seed(request: pytest.FixtureRequest) -> str:
+    """What this test's random choices follow from; ``random`` is seeded with it."""
+    text = f"{request.config.option.seed} {request.node.nodeid}"
+    random.seed(text)
+    return text
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """One server for the whole session of a test process."""
-    with PostgresServer.start(settings={"fsync": "off", "full_page_writes": "off"}) as server:
+    major = pytestconfig.option.postgres
+    bin_dir = None if major is None else find_external_bin(major)
+    settings = {"fsync": "off", "full_page_writes": "off"}
+    with PostgresServer.start(bin_dir=bin_dir, settings=settings) as server:
         yield server
 
 

@@ -42,7 +42,7 @@ CASES: tuple[TypeCase, ...] = (
     TypeCase("c_numeric_38", "numeric(38,10)", "decimal(38,10)", ("0", "9999999999999999999999999999.9999999999"), ("'NaN'",)),
     TypeCase("c_numeric_small", "numeric(4,4)", "decimal(4,4)", ("0", "0.9999", "-0.0001")),
     TypeCase("c_numeric_wide", "numeric(60,5)", "string", ("1", "'1234567890123456789012345678901234567890.12345'", "'NaN'")),
-    TypeCase("c_numeric_bare", "numeric", "decimal(38,18)", ("0", "1.500000000000000000000000", "-12345678901234567890.123456789012345678", "1e15"), ("'NaN'", "'1e30'", "1e-19", "repeat('9', 2000)::numeric")),
+    TypeCase("c_numeric_bare", "numeric", "decimal(38,20)", ("0", "1.500000000000000000000000", "-123456789012345678.12345678901234567890", "1e15"), ("'NaN'", "'1e30'", "1e-21", "repeat('9', 2000)::numeric")),
     TypeCase("c_enum", "mood", "string", ("'sad'", "'very happy'")),
     TypeCase("c_domain", "positive", "as its base", ("1", "2147483647")),
     TypeCase("c_int_array", "integer[]", "list<int>", ("'{}'", "'{1,NULL,-3}'"), ("'{{1,2},{3,4}}'", "'[0:1]={1,2}'")),

@@ -155,9 +155,9 @@ class Source(_Model):
     )
     slot: Slot = Slot()
     heartbeat: Seconds = Field(
-        default=30.0,
+        default=2.0,
         ge=0.1,
-        description="how often to write a tiny WAL record, so that the slot moves on an idle database",
+        description="how often to record how far the slot is read while no captured table changes",
     )
     discover_every: Seconds = Field(
         default=10.0, ge=0.1, description="how often to look for new tables and columns"
@@ -255,7 +255,6 @@ class Limits(_Model):
         ge=MIB,
         description="changes held in memory; a larger transaction goes through in pieces",
     )
-    message_bytes_max: Bytes = Field(default=GIB, ge=MIB, le=2 * GIB, description="largest single change")
     copy_workers: int = Field(default=2, ge=1, le=64, description="tables' chunks copied at the same time")
     copy_chunk_bytes: Bytes = Field(
         default=64 * MIB, ge=8 * KIB, description="pages of a table that one chunk reads"

@@ -22,8 +22,8 @@ TRUSTED_LSN = "_lsn"
 RESERVED_NAMES = frozenset({*(f.name for f in CHANGE_FIELDS), OLD_KEY, UNTYPED, TRUSTED_LSN})
 
 DECIMAL_DIGITS_MAX = 38
-BARE_NUMERIC_SCALE = 18
-"""A ``numeric`` without precision becomes decimal(38, 18); what does not fit is kept as text."""
+BARE_NUMERIC_SCALE = 20
+"""A ``numeric`` without precision becomes decimal(38, 20), as wide as a quotient; what does not fit is kept as text."""
 
 
 class Kind(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
+from pyroaring import BitMap
 
 from smartstream.capture.catalog import discover
 from smartstream.capture.connect import adbc_connect, connect
@@ -18,6 +19,8 @@ from smartstream.config import Settings
 from smartstream.schema import TableSchema
 from smartstream.transform.rows import trusted_rows
 from smartstream.trusted.catalog import open_catalog
+from smartstream.trusted.rowdelta import RowDelta, stage
+from smartstream.trusted.state import load_state
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,7 +56,9 @@ def copied(settings: Settings, schema: TableSchema, lsn: int = 0) -> pa.Table:
         return trusted_rows(from_snapshot(cursor.fetch_arrow_table(), schema, lsn), schema)
 
 
-def put(settings: Settings, schema: TableSchema, rows: pa.Table, *, position: Sequence[int] = (0, 0, 0)) -> Table:
+def put(
+    settings: Settings, schema: TableSchema, rows: pa.Table, *, position: Sequence[int] = (0, 0, 0)
+) -> Table:
     """Append rows to a trusted table, which is made if need be, at a position (LSN, seq, generation)."""
     table = table_of(open_catalog(settings.lake), schema)
     names = ("smartstream.lsn", "smartstream.seq", "smartstream.generation")
@@ -62,6 +67,14 @@ def put(settings: Settings, schema: TableSchema, rows: pa.Table, *, position: Se
     with table.transaction() as transaction:
         transaction.set_properties(properties)
     return table
+
+
+def delete_rows(table: Table, gone: Mapping[str, Sequence[int]]) -> None:
+    """Delete positions of data files, as the applier does it."""
+    state = load_state(table.current_snapshot(), table.io)
+    delta = RowDelta(delete={path: BitMap(positions) for path, positions in gone.items()})
+    staged = stage(table, state, delta, properties={})
+    table._do_commit(staged.updates, staged.requirements)
 
 
 def table_of(catalog: Catalog, schema: TableSchema) -> Table:

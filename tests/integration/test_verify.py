@@ -43,27 +43,47 @@ KINDS: dict[str, tuple[str, list[str], str]] = {
         ["'00000000-0000-0000-0000-000000000001'", "NULL", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"] * 2,
         "'00000000-0000-0000-0000-000000000002'",
     ),
-    "day": ("date", ["'2024-02-29'", "'infinity'", "'0044-03-15 BC'", "'0001-01-01'", "NULL"], "'2024-03-01'"),
+    "day": (
+        "date",
+        ["'2024-02-29'", "'infinity'", "'0044-03-15 BC'", "'0001-01-01'", "NULL"],
+        "'2024-03-01'",
+    ),
     "hour": ("time", ["'01:02:03.000001'", "'24:00'", "'00:00'", "'23:59:59.999999'", "NULL"], "'01:02:03'"),
     "moment": (
         "timestamp",
-        ["'2024-02-29 01:02:03.000001'", "'-infinity'", "'0044-03-15 BC'", "'9999-12-31 23:59:59.999999'", "NULL"],
+        [
+            "'2024-02-29 01:02:03.000001'",
+            "'-infinity'",
+            "'0044-03-15 BC'",
+            "'9999-12-31 23:59:59.999999'",
+            "NULL",
+        ],
         "'2024-02-29 01:02:03.000002'",
     ),
     "instant": (
         "timestamptz",
-        ["'2024-02-29 01:02:03.000001+05'", "'infinity'", "'294276-01-01+00'", "'1969-12-31 23:59:59.9+00'", "NULL"],
+        [
+            "'2024-02-29 01:02:03.000001+05'",
+            "'infinity'",
+            "'294276-01-01+00'",
+            "'1969-12-31 23:59:59.9+00'",
+            "NULL",
+        ],
         "'2024-02-29 01:02:03.000002+05'",
     ),
     "doc": ("json", ["'{\"a\": 1}'", "'{\"a\":1}'", "'null'", "NULL", "'[1,2]'"], "'{\"a\":  1}'"),
     "docb": ("jsonb", ["'{\"a\": 1}'", "'[]'", "'null'", "NULL", "'\"x\"'"], "'{\"a\": 2}'"),
     "price": ("numeric(10,2)", ["1.10", "-0.01", "0", "'NaN'", "99999999.99"], "1.11"),
     "share": ("numeric(4,4)", ["0.1", "-0.0001", "0", "0.9999", "NULL"], "0.1001"),
-    "exact": ("numeric", ["1.10", "-1e-18", "1e30", "'NaN'", "0.1234567890123456789"], "1.100000000000000001"),
+    "exact": (
+        "numeric",
+        ["1.10", "-1e-18", "1e30", "'NaN'", "0.1234567890123456789"],
+        "1.100000000000000001",
+    ),
     "wide": ("numeric(50,5)", ["1.1", "-1e40", "0", "'NaN'", "NULL"], "1.10001"),
     "mood": ("mood", ["'happy'", "'so, so'", "NULL", "'happy'", "'happy'"], "'so, so'"),
     "list": ("int[]", ["'{1,NULL,3}'", "'{}'", "NULL", "'{{1,2},{3,4}}'", "'[2:3]={5,6}'"], "'{1,3,NULL}'"),
-    "words": ("text[]", ["'{a,\"b,c\",\"\"}'", "'{NULL}'", "'{\"NULL\"}'", "NULL", "'{}'"], "'{\"a,b\",c,\"\"}'"),
+    "words": ("text[]", ['\'{a,"b,c",""}\'', "'{NULL}'", "'{\"NULL\"}'", "NULL", "'{}'"], '\'{"a,b",c,""}\''),
     "days": ("date[]", ["'{2024-01-01}'", "'{infinity}'", "'{}'", "NULL", "'{NULL}'"], "'{2024-01-02}'"),
     "prices": ("numeric(6,2)[]", ["'{1.5,2}'", "'{NaN}'", "'{-0.01}'", "NULL", "'{0}'"], "'{1.5,2.01}'"),
     "net": ("inet", ["'10.0.0.1'", "'10.0.0.0/8'", "NULL", "'::1'", "'10.0.0.1'"], "'10.0.0.1/31'"),
@@ -98,9 +118,8 @@ def all_kinds(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]
 def _again(connection: psycopg.Connection[tuple[object, ...]], *, row: int, as_id: int) -> None:
     """Insert a row of ``kinds`` again under another id."""
     names = ", ".join(f'"{name}"' for name in KINDS)
-    connection.execute(
-        f'INSERT INTO kinds (id, "Key ""2", {names}) SELECT {as_id}, "Key ""2", {names} FROM kinds WHERE id = {row}'  # type: ignore[arg-type]
-    )
+    target = f'INSERT INTO kinds (id, "Key ""2", {names})'
+    connection.execute(f'{target} SELECT {as_id}, "Key ""2", {names} FROM kinds WHERE id = {row}')  # type: ignore[arg-type]
 
 
 def check(settings: Settings, table: str | None = None, *, rows: bool = True) -> TableReport:
@@ -204,7 +223,11 @@ def test_values_that_look_alike_differ(
 
 
 def test_bytes_cannot_move_from_one_column_to_the_next(settings: Settings, database: str) -> None:
-    run_sql(database, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", "INSERT INTO t VALUES (1, '1:a', 'b')")
+    run_sql(
+        database,
+        "CREATE TABLE t (id int PRIMARY KEY, a text, b text)",
+        "INSERT INTO t VALUES (1, '1:a', 'b')",
+    )
     schema = schemas_of(settings)["public.t"]
     put(settings, schema, copied(settings, schema))
     for a, b in (("1:a1:b", ""), ("1:", "ab"), ("", "1:ab"), ("1:ab", "")):
@@ -299,10 +322,15 @@ def test_partitions_other_schemas_and_odd_names_are_read_whole(settings: Setting
     assert report.source_rows == 20
 
 
-def test_chunks_cover_a_table_once(settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_cover_a_table_once(
+    settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("smartstream.verify.source.CHUNK_PAGES", 3)
     schema = simple(settings, database, 5000)
-    with SourceSnapshot(settings.source, slot="chunks", wait_seconds=5) as snapshot, snapshot.session() as session:
+    with (
+        SourceSnapshot(settings.source, slot="chunks", wait_seconds=5) as snapshot,
+        snapshot.session() as session,
+    ):
         assert len(chunks(session, schema)) > 5
     assert check(settings).equal
 
@@ -324,10 +352,10 @@ def test_the_snapshot_is_exactly_what_committed_before_its_lsn(settings: Setting
             writer.start()
         seen = []
         for number in range(5):
-            with SourceSnapshot(settings.source, slot=f"v{number}", wait_seconds=5) as snapshot:
-                with snapshot.session() as session:
-                    rows = session.execute("SELECT id FROM public.marks").fetchall()
-                    seen.append((snapshot.lsn, {id_ for (id_,) in rows}))
+            held = SourceSnapshot(settings.source, slot=f"v{number}", wait_seconds=5)
+            with held as snapshot, snapshot.session() as session:
+                rows = session.execute("SELECT id FROM public.marks").fetchall()
+                seen.append((snapshot.lsn, {id_ for (id_,) in rows}))
         stop.set()
         for writer in writers:
             writer.join()
@@ -369,6 +397,77 @@ def test_changes_in_raw_are_laid_over_the_trusted_table(settings: Settings, data
         assert report.tables[0].pending_changes > 0
     run_sql(database, "UPDATE t SET name = 'lost' WHERE id = (SELECT min(id) FROM t)")
     assert not verify(settings, None, True, 0.1, clock=clock).ok
+
+
+def test_unchanged_toasted_values_and_moved_keys_are_followed_to_their_old_rows(
+    settings: Settings, database: str
+) -> None:
+    schema = simple(settings, database, 10)
+    log = _with_log(settings, schema)
+    run_sql(
+        database,
+        "UPDATE t SET amount = 9 WHERE id = 3",
+        "UPDATE t SET id = 40, amount = 8 WHERE id = 4",
+        "UPDATE t SET id = 41 WHERE id = 40",
+    )
+    with connect(settings.source) as connection:
+        lsn = current_wal_lsn(connection)
+    changes = [("u", 3, None, 9.0), ("u", 40, None, 8.0), ("u", 41, None, 8.0)]
+    table = _changelog(schema, changes, lsn - 1)
+    unchanged = pa.array([["name"]] * 3, schema.changelog_schema().field("_unchanged").type)
+    old = pa.array([None, {"id": 4}, {"id": 40}], schema.changelog_schema().field("_old_key").type)
+    for name, values in (("_unchanged", unchanged), ("_old_key", old)):
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    file = RawWriter(open_store(settings.lake), clock).write(schema, table)
+    log.append(EntryKind.CHANGES, lsn=lsn, files=(file,))
+    report = verify(settings, None, True, 2.0, clock=clock)
+    assert report.ok, report
+    assert report.tables[0].pending_changes == 3
+
+
+def test_a_lake_that_is_catching_up_is_waited_for(settings: Settings, database: str) -> None:
+    schema = simple(settings, database, 10)
+    log = _with_log(settings, schema)
+    with connect(settings.source) as connection:
+        connection.execute("SELECT pg_create_logical_replication_slot('not_there', 'pgoutput')")
+    run_sql(database, "DELETE FROM t WHERE id = 1")
+    table = _changelog(schema, [("d", 1, None, None)], log.state.durable_lsn)
+    file = RawWriter(open_store(settings.lake), clock).write(schema, table)
+
+    def catch_up() -> None:
+        position = log.append(EntryKind.CHANGES, lsn=log.state.durable_lsn + 1, files=(file,))
+        log.append(EntryKind.CHANGES, lsn=position.lsn + (1 << 40))
+        lake = put(settings, schema, schema.trusted_schema().empty_table())
+        lake.delete("id = 1", snapshot_properties={"smartstream.lsn": str(position.lsn)})
+        with lake.transaction() as transaction:
+            transaction.set_properties({"smartstream.seq": str(position.seq), "smartstream.generation": "1"})
+
+    timer = threading.Timer(0.7, catch_up)
+    timer.start()
+    report = verify(settings, None, True, 10.0, clock=clock)
+    timer.join()
+    assert report.ok, report
+    assert (report.behind_bytes, report.tables[0].pending_changes) == (0, 0)
+
+
+def test_values_kept_as_text_survive_a_rename(settings: Settings, database: str) -> None:
+    run_sql(
+        database,
+        "CREATE TABLE t (id int PRIMARY KEY, a numeric, b date)",
+        "INSERT INTO t VALUES (1, 'NaN', 'infinity')",
+    )
+    schema = schemas_of(settings)["public.t"]
+    lake = put(settings, schema, copied(settings, schema))
+    run_sql(database, "ALTER TABLE t RENAME a TO c")
+    run_sql(database, "ALTER TABLE t RENAME b TO d")
+    with lake.update_schema() as update:
+        update.rename_column("a", "c")
+    with lake.update_schema() as update:
+        update.rename_column("b", "d")
+    report = check(settings)
+    assert report.equal, report
+    run_sql(database, "UPDATE t SET d = '-infinity'")
+    assert not check(settings).equal
 
 
 def test_changes_after_the_common_lsn_are_not_counted(settings: Settings, database: str) -> None:

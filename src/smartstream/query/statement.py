@@ -126,19 +126,17 @@ def _errors(connection: duckdb.DuckDBPyConnection, timeout: float | None) -> Ite
     """Turn DuckDB's errors into QueryError."""
     try:
         yield
-    except duckdb.InterruptException as error:
-        raise QueryError(
-            f"stopped after {timeout:g} s" if timeout else "interrupted",
-            hint="Read less (WHERE, LIMIT), or allow more time with --timeout.",
-        ) from error
-    except duckdb.OutOfMemoryException as error:
-        raise QueryError("out of memory", hint="Raise limits.duckdb_memory in smartstream.yaml.") from error
-    except duckdb.Error as error:
-        raise _query_error(connection, str(error)) from error
-    except pa.ArrowException as error:  # what DuckDB reports in the middle of a result
-        if timeout and "INTERRUPT" in str(error).upper():
-            raise QueryError(f"stopped after {timeout:g} s") from error
-        raise _query_error(connection, str(error)) from error
+    # In the middle of a result DuckDB's errors come as Arrow's, with the same text.
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        text = str(error)
+        if text.upper().startswith("INTERRUPT"):
+            raise QueryError(
+                f"stopped after {timeout:g} s" if timeout else "interrupted",
+                hint="Read less (WHERE, LIMIT), or allow more time with --timeout.",
+            ) from error
+        if text.startswith("Out of Memory"):
+            raise QueryError("out of memory", hint="Raise limits.duckdb_memory in smartstream.yaml.") from error
+        raise _query_error(connection, text) from error
 
 
 def _query_error(connection: duckdb.DuckDBPyConnection, message: str) -> QueryError:
@@ -151,8 +149,9 @@ def _query_error(connection: duckdb.DuckDBPyConnection, message: str) -> QueryEr
         return QueryError("\n".join(filter(None, [first, where])))
     known = tables(connection)
     close = difflib.get_close_matches(missing[1], known, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]}? Tables: {', '.join(known)}." if known else "The lake has no tables yet."
-    return QueryError(f"there is no table {missing[1]}", hint=hint if close else hint.split("? ")[-1])
+    guess = f"Did you mean {close[0]}? " if close else ""
+    listed = f"Tables: {', '.join(known)}." if known else "The lake has no tables yet."
+    return QueryError(f"there is no table {missing[1]}", hint=guess + listed)
 
 
 def _as_text(result: duckdb.DuckDBPyRelation) -> Iterator[pa.RecordBatch]:

@@ -142,10 +142,10 @@ class ManifestLog:
         found = self._found(key)
         if found == data and (failure is None or isinstance(failure, StoreUnavailable)):
             return
-        if failure is None and found is not None:
+        if found is not None and found != data:
             if self._in_doubt is not None and found == self._in_doubt.to_json():
                 raise StoreUnavailable(f"{key} was written after all: load the log again")
-            raise ManifestConflict(f"{key} was written by another process")
+            raise ManifestConflict(f"{key} was written by another process") from failure
         if isinstance(failure, StoreUnavailable | None) or found == data:
             self._in_doubt, self._must_load = entry, True
         raise failure or StoreUnavailable(f"{key} exists and can't be read")

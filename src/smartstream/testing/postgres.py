@@ -26,6 +26,8 @@ import psycopg
 START_TIMEOUT_S = 60.0
 STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
+DEBIAN_FOLDER = Path("/usr/lib/postgresql")
+
 DEFAULT_SETTINGS: Mapping[str, str] = {
     "wal_level": "logical",
     "max_replication_slots": "20",
@@ -64,9 +66,19 @@ def wheel_bin_dir() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def system_bin_dirs() -> list[Path]:
-    """Folders of PostgreSQL servers that the system has (Debian's layout), newest last."""
-    return sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+def find_external_bin(major: int | None = None) -> Path:
+    """The programs of a PostgreSQL that the system has, in Debian's layout.
+
+    Args:
+        major: of this version; by default the newest there is.
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = {int(path.parents[1].name): path.parent for path in DEBIAN_FOLDER.glob("[0-9]*/bin/postgres")}
+    if not found or (major is not None and major not in found):
+        wanted = "PostgreSQL" if major is None else f"PostgreSQL {major}"
+        raise RuntimeError(f"No {wanted} below {DEBIAN_FOLDER}; there is: {sorted(found) or 'none'}")
+    return found[max(found) if major is None else major]
 
 
 class PostgresServer:
@@ -150,8 +162,9 @@ class PostgresServer:
     def _initialise(self) -> None:
         """Run initdb."""
         password_file = self.data_dir.with_name(self.data_dir.name + ".password")
-        password_file.write_text(self.password)
+        password_file.touch(mode=0o600)
         try:
+            password_file.write_text(self.password)
             user = _server_user()
             if user is not None:
                 os.chown(self.data_dir, user.pw_uid, user.pw_gid)

@@ -106,7 +106,7 @@ def _catalog_properties(lake: LakeSettings) -> dict[str, str]:
         if warehouse.startswith("s3://"):
             raise LakeNotWritable(
                 "a SQLite catalog cannot live in s3://",
-                hint="Set lake.catalog.uri to a local file (sqlite:////var/lib/smartstream/catalog.db), or use glue or rest.",
+                hint="Set lake.catalog.uri to a local file (sqlite:////path/catalog.db), or use glue.",
             )
         database = str(Path(warehouse.removeprefix("file://")) / "catalog.db")
         uri = _sqlite_url(database)

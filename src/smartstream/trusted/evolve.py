@@ -9,7 +9,6 @@ from itertools import count
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import AddSchemaUpdate, SetCurrentSchemaUpdate, TableUpdate
 from pyiceberg.types import (
     DecimalType,
     DoubleType,
@@ -23,6 +22,7 @@ from pyiceberg.types import (
 
 from smartstream.schema import TableSchema
 from smartstream.trusted.fields import FieldIds, iceberg_type, identities
+from smartstream.trusted.updates import Updates, set_properties, set_schema
 
 SCHEMA_PROPERTY = "smartstream.schema"
 FIELD_IDS_PROPERTY = "smartstream.field_ids"
@@ -44,13 +44,9 @@ class Evolution:
     added: Mapping[int, int]
     incompatible: tuple[str, ...]
 
-    def properties(self) -> dict[str, str]:
-        """The table properties that describe the schema."""
-        return schema_properties(self.source, self.ids)
-
-    def updates(self) -> tuple[TableUpdate, ...]:
-        """The metadata updates that make the schema current."""
-        return AddSchemaUpdate(schema=self.schema), SetCurrentSchemaUpdate(schema_id=self.schema.schema_id)
+    def updates(self) -> Updates:
+        """The metadata updates that make the schema current and describe it."""
+        return set_schema(self.schema) + set_properties(schema_properties(self.source, self.ids))
 
 
 def schema_properties(schema: TableSchema, ids: FieldIds) -> dict[str, str]:
@@ -91,7 +87,7 @@ def plan_evolution(metadata: TableMetadata, old: TableSchema, ids: FieldIds, new
 
 
 def widened(old: IcebergType, new: pa.DataType) -> IcebergType | None:
-    """Return the type that holds both ``old`` values and ``new`` ones, if files need no rewrite; else None."""
+    """Return the type that holds ``old`` values and ``new`` ones, if files need no rewrite; else None."""
     if isinstance(old, ListType):
         if not pa.types.is_list(new):
             return None

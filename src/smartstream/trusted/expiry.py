@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import uuid
 
-from pyiceberg.table.update import (
-    AssertRefSnapshotId,
-    AssertTableUUID,
-    RemoveSnapshotsUpdate,
-    SetPropertiesUpdate,
-)
-
 from smartstream.errors import CommitConflict
 from smartstream.trusted.catalog import lake_errors
-from smartstream.trusted.rowdelta import BRANCH
 from smartstream.trusted.table import COMMIT_PROPERTY, TrustedTable
+from smartstream.trusted.updates import remove_snapshots, set_properties, unchanged
 
 
 def expire(table: TrustedTable, snapshots_max: int) -> int:
@@ -35,14 +28,8 @@ def expire(table: TrustedTable, snapshots_max: int) -> int:
         if not old:
             return 0
         commit_id = uuid.uuid4().hex
-        updates = (
-            RemoveSnapshotsUpdate(snapshot_ids=old),
-            SetPropertiesUpdate(updates={COMMIT_PROPERTY: commit_id}),
-        )
-        requirements = (
-            AssertRefSnapshotId(snapshot_id=view.state.snapshot_id, ref=BRANCH),
-            AssertTableUUID(uuid=metadata.table_uuid),
-        )
+        updates = remove_snapshots(old) + set_properties({COMMIT_PROPERTY: commit_id})
+        requirements = unchanged(metadata, view.state.snapshot_id)
         try:
             with lake_errors(f"expire snapshots of trusted table {table.name}"):
                 table.submit(updates, requirements, commit_id)

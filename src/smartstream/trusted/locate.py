@@ -24,10 +24,9 @@ from pyiceberg.types import DoubleType, FloatType, IntegerType, LongType, Nested
 from pyroaring import BitMap
 
 from smartstream.trusted.engine import Engine, literal, quoted
-from smartstream.trusted.reading import numbered_batches, schema_of
+from smartstream.trusted.reading import Positions, numbered_batches, schema_of
 from smartstream.trusted.state import LiveFile
 
-Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
 T = TypeVar("T")
 
 _LOCAL = "file://"

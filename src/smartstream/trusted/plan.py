@@ -19,10 +19,9 @@ from smartstream.change import UNTYPED
 from smartstream.errors import TableCorrupt
 from smartstream.schema import Column
 from smartstream.trusted.deletes import PATH_FIELD_ID
+from smartstream.trusted.evolve import FIELD_IDS_PROPERTY
 from smartstream.trusted.fields import FieldIds
 from smartstream.trusted.position import Position
-
-FIELD_IDS_PROPERTY = "smartstream.field_ids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +156,20 @@ def field_ids(table: Table, columns: Sequence[Column]) -> dict[int | str, int]:
     return {key: field_id for key, field_id in found.items() if field_id is not None}
 
 
+def names_since_ever(table: Table) -> dict[int, tuple[str, ...]]:
+    """Return for each field id the names it has had, the latest first.
+
+    ``_untyped`` names a column as it was called when the row was written.
+    """
+    found: dict[int, list[str]] = {}
+    schemas = [table.schema(), *reversed(list(table.schemas().values()))]
+    for field in (field for schema in schemas for field in schema.fields):
+        names = found.setdefault(field.field_id, [])
+        if field.name not in names:
+            names.append(field.name)
+    return {field_id: tuple(names) for field_id, names in found.items()}
+
+
 def positioned(table: Table, lsn: int) -> tuple[Snapshot | None, Position] | None:
     """Return the latest snapshot that holds nothing after ``lsn``, and its position.
 
@@ -165,9 +178,13 @@ def positioned(table: Table, lsn: int) -> tuple[Snapshot | None, Position] | Non
     """
     position = Position.from_properties(table.properties)
     snapshot = table.current_snapshot()
-    while position.lsn > lsn and snapshot is not None:
+    if position.lsn <= lsn:
+        return snapshot, position
+    while snapshot is not None:  # the table's position can be ahead of its snapshot's, never behind
+        if snapshot.summary is not None:
+            position = Position.from_properties(snapshot.summary.additional_properties)
+            if position.lsn <= lsn:
+                return snapshot, position
         parent = snapshot.parent_snapshot_id
         snapshot = table.snapshot_by_id(parent) if parent is not None else None
-        if snapshot is not None and snapshot.summary is not None:
-            position = Position.from_properties(snapshot.summary.additional_properties)
-    return (snapshot, position) if position.lsn <= lsn else None
+    return None

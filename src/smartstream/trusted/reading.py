@@ -14,6 +14,8 @@ from pyiceberg.types import NestedField
 from smartstream.trusted.fields import PARQUET_FIELD_ID, arrow_type
 from smartstream.trusted.state import LiveFile
 
+Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 BATCH_ROWS_MAX = 65_536
 
 
@@ -95,8 +97,9 @@ def _unmarked(kind: pa.DataType) -> pa.DataType:
 
 
 def _present(names: dict[int, str], fields: Sequence[NestedField]) -> list[str]:
-    """The file's names of those ``fields`` that it has; one of its own when it has none, for the row count."""
-    return [names[field.field_id] for field in fields if field.field_id in names] or list(names.values())[:1]
+    """The file's names of those ``fields`` that it has; any one, to count its rows, when it has none."""
+    present = [names[field.field_id] for field in fields if field.field_id in names]
+    return present or list(names.values())[:1]
 
 
 def _resolved(batch: pa.RecordBatch, names: dict[int, str], fields: Sequence[NestedField]) -> pa.RecordBatch:

@@ -12,6 +12,7 @@ import itertools
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from pyiceberg.avro.file import AvroOutputFile
 from pyiceberg.io import FileIO
@@ -34,24 +35,14 @@ from pyiceberg.table.snapshots import (
     Summary,
     update_snapshot_summaries,
 )
-from pyiceberg.table.update import (
-    AddSnapshotUpdate,
-    AssertCurrentSchemaId,
-    AssertRefSnapshotId,
-    AssertTableUUID,
-    SetPropertiesUpdate,
-    SetSnapshotRefUpdate,
-    TableRequirement,
-    TableUpdate,
-)
 from pyiceberg.types import IntegerType, ListType, NestedField, StructType
 from pyroaring import BitMap
 
 from smartstream.trusted.deletes import write_deletes
 from smartstream.trusted.state import LiveFile, Member, TableState
+from smartstream.trusted.updates import BRANCH, Requirements, Updates, add_snapshot, set_properties, unchanged
 
-BRANCH = "main"
-CODEC = "gzip"
+CODEC: Final = "deflate"
 MANIFESTS_MAX = 12
 """Above this many manifests of a kind, the small ones are written into one."""
 MANIFEST_ENTRIES_MAX = 1_000
@@ -87,8 +78,8 @@ class RowDelta:
 class Staged:
     """A commit that is written but not yet visible, and the state it leads to."""
 
-    updates: tuple[TableUpdate, ...]
-    requirements: tuple[TableRequirement, ...]
+    updates: Updates
+    requirements: Requirements
     state: TableState
 
 
@@ -107,23 +98,11 @@ def stage(
     until the updates are committed; a crash leaves unreferenced files only.  A
     delta without changes makes no snapshot.
     """
-    requirements: tuple[TableRequirement, ...] = (
-        AssertRefSnapshotId(snapshot_id=state.snapshot_id, ref=BRANCH),
-        AssertTableUUID(uuid=table.metadata.table_uuid),
-        AssertCurrentSchemaId(current_schema_id=table.metadata.current_schema_id),
-    )
-    set_properties = SetPropertiesUpdate(updates=dict(properties))
+    requirements = unchanged(table.metadata, state.snapshot_id)
     if delta.empty:
-        return Staged((set_properties,), requirements, state)
+        return Staged(set_properties(properties), requirements, state)
     snapshot, after = _Snapshot(table, state).build(delta, properties, operation, schema_id)
-    reference = SetSnapshotRefUpdate(
-        snapshot_id=snapshot.snapshot_id,
-        parent_snapshot_id=snapshot.parent_snapshot_id,
-        ref_name=BRANCH,
-        type="branch",
-    )
-    updates = (AddSnapshotUpdate(snapshot=snapshot), reference, set_properties)
-    return Staged(updates, requirements, after)
+    return Staged(add_snapshot(snapshot) + set_properties(properties), requirements, after)
 
 
 class _DataManifest(ManifestWriterV2):
@@ -325,13 +304,15 @@ class _Snapshot:
             Summary(operation=Operation.OVERWRITE, **self._summary.build(), **properties),
             parent.summary if parent else None,
         )
-        return Snapshot(
-            snapshot_id=self._id,
-            parent_snapshot_id=parent_id,
-            manifest_list=path,
-            sequence_number=self._sequence,
-            summary=Summary(operation=operation, **totals.additional_properties),
-            schema_id=self._metadata.current_schema_id if schema_id is None else schema_id,
+        return Snapshot.model_validate(
+            {
+                "snapshot-id": self._id,
+                "parent-snapshot-id": parent_id,
+                "manifest-list": path,
+                "sequence-number": self._sequence,
+                "summary": Summary(operation=operation, **totals.additional_properties),
+                "schema-id": self._metadata.current_schema_id if schema_id is None else schema_id,
+            }
         )
 
 

@@ -108,7 +108,8 @@ def _members(manifest: ManifestFile, io: FileIO) -> list[Member]:
     """The live files that a manifest names."""
     found = []
     for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
-        assert entry.snapshot_id is not None and entry.sequence_number is not None
+        assert entry.snapshot_id is not None
+        assert entry.sequence_number is not None
         assert entry.file_sequence_number is not None
         found.append(
             Member(

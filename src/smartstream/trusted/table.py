@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -15,22 +14,14 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
-from pyiceberg.table.update import SetPropertiesUpdate, TableRequirement, TableUpdate
-from pyiceberg.types import NestedField
 from pyroaring import BitMap
 
 from smartstream.errors import CommitConflict, SchemaError, TableCorrupt
 from smartstream.schema import TableSchema
 from smartstream.trusted.catalog import TRUSTED, lake_errors, table_location
 from smartstream.trusted.engine import Engine
-from smartstream.trusted.evolve import (
-    FIELD_IDS_PROPERTY,
-    SCHEMA_PROPERTY,
-    Evolution,
-    plan_evolution,
-    schema_properties,
-)
-from smartstream.trusted.fields import FieldIds, field_by_name, first_schema
+from smartstream.trusted.evolve import Evolution, plan_evolution, schema_properties
+from smartstream.trusted.fields import field_by_name, first_schema
 from smartstream.trusted.files import TARGET_BYTES, FileTarget, write_files
 from smartstream.trusted.locate import KeySearch, Located
 from smartstream.trusted.pending import PendingFiles
@@ -38,7 +29,9 @@ from smartstream.trusted.position import Position
 from smartstream.trusted.reading import live_batches, rows_at, schema_of
 from smartstream.trusted.references import References
 from smartstream.trusted.rowdelta import RowDelta, stage
-from smartstream.trusted.state import LiveFile, TableState, load_state
+from smartstream.trusted.state import LiveFile
+from smartstream.trusted.updates import Requirements, Updates
+from smartstream.trusted.view import View, load_view, view_of
 
 __all__ = ["Located", "Position", "TrustedTable", "View"]
 
@@ -55,22 +48,6 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "30",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything about a table as of one commit; replaced as a whole, so readers need no lock."""
-
-    state: TableState
-    source: TableSchema
-    schema: Schema
-    ids: FieldIds
-    position: Position
-    schemas: tuple[Schema, ...]
-
-    def key_fields(self) -> list[NestedField]:
-        """The key's columns, in key order."""
-        return [field_by_name(self.schema, name) for name in self.source.key]
 
 
 class TrustedTable:
@@ -91,7 +68,7 @@ class TrustedTable:
         self.collected_at: datetime | None = None
         self._target_bytes = target_bytes
         self._replacement: Evolution | None = None
-        self._current: View | None = _load(table)
+        self._current: View | None = load_view(table)
 
     @staticmethod
     def open(
@@ -155,7 +132,7 @@ class TrustedTable:
         with self.lock, lake_errors(f"read trusted table {self.name}"):
             if self._current is None:
                 self.iceberg.refresh()
-                self._current = _load(self.iceberg)
+                self._current = load_view(self.iceberg)
             return self._current
 
     def write(self, rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> list[DataFile]:
@@ -317,15 +294,14 @@ class TrustedTable:
             )
             updates = staged.updates
             if evolution:
-                described = SetPropertiesUpdate(updates=evolution.properties())
-                updates = (*evolution.updates(), *updates, described)
+                updates = evolution.updates() + updates
             if self.submit(updates, staged.requirements, properties[COMMIT_PROPERTY], position):
-                self._current = _described(self.iceberg, staged.state)
+                self._current = view_of(self.iceberg, staged.state)
 
     def submit(
         self,
-        updates: tuple[TableUpdate, ...],
-        requirements: tuple[TableRequirement, ...],
+        updates: Updates,
+        requirements: Requirements,
         commit_id: str,
         position: Position | None = None,
     ) -> bool:
@@ -396,26 +372,6 @@ def _create(catalog: Catalog, schema: TableSchema) -> Table:
         return catalog.load_table(identifier)
 
 
-def _load(table: Table) -> View:
-    """Read the table's state from its metadata, manifests and delete files."""
-    if SCHEMA_PROPERTY not in table.properties:
-        raise TableCorrupt(f"table {table.name()[-1]} was not made by SmartStream")
-    return _described(table, load_state(table.current_snapshot(), table.io))
-
-
-def _described(table: Table, state: TableState) -> View:
-    """The view of a state whose metadata ``table`` holds."""
-    properties = table.metadata.properties
-    return View(
-        state=state,
-        source=TableSchema.from_json(properties[SCHEMA_PROPERTY]),
-        schema=table.metadata.schema(),
-        ids=FieldIds.from_json(properties[FIELD_IDS_PROPERTY]),
-        position=Position.from_properties(properties),
-        schemas=tuple(table.metadata.schemas),
-    )
-
-
 def _has_commit(table: Table, commit_id: str) -> bool:
     """Whether the table's history has the commit."""
     if table.metadata.properties.get(COMMIT_PROPERTY) == commit_id:
@@ -436,7 +392,7 @@ def _batches(rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> Iterator[p
 def _with_constants(batch: pa.RecordBatch, constants: Mapping[int, pa.Scalar]) -> pa.RecordBatch:
     """A batch with some columns, by index, replaced by constants."""
     columns = [
-        pa.repeat(constants[n], batch.num_rows).cast(column.type) if n in constants else column
+        pa.repeat(constants[n].cast(column.type), batch.num_rows) if n in constants else column
         for n, column in enumerate(batch.columns)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

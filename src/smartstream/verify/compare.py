@@ -162,7 +162,7 @@ class _Comparison:
             lake_sums = self.lake.sums(in_lake)
         except (VerifyError, SourceError) as error:
             count, checksum = _total(pending.sums())
-            return TableReport(schema.id, count, None, False, checksum, reason=self._behind() or str(error))
+            return TableReport(schema.id, count, None, False, checksum, reason=self._reason(str(error)))
         source_sums = pending.sums()
         source_rows, source_checksum = _total(source_sums)
         lake_rows, lake_checksum = _total(lake_sums)
@@ -181,6 +181,10 @@ class _Comparison:
             reason=None if equal else self._behind(),
             differing=differing,
         )
+
+    def _reason(self, what: str) -> str:
+        """Why a table could not be compared."""
+        return "; ".join(filter(None, [what, self._behind()]))
 
     def _behind(self) -> str | None:
         """Why a difference need not be an error."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event
 from typing import Any
@@ -27,7 +27,14 @@ from smartstream.raw.store import open_store
 from smartstream.schema import PgType, TableSchema
 from smartstream.transform.evolution import can_widen
 from smartstream.trusted.catalog import TRUSTED, open_catalog
-from smartstream.trusted.plan import LivePlan, field_ids, find_table, plan, positioned
+from smartstream.trusted.plan import (
+    LivePlan,
+    field_ids,
+    find_table,
+    names_since_ever,
+    plan,
+    positioned,
+)
 from smartstream.trusted.position import Position
 from smartstream.verify.canonical import BUCKETS, FoundRow, Search, Sums, lake_hash, lake_row
 from smartstream.verify.overlay import changes_before, column_name, overlaid
@@ -125,7 +132,7 @@ class LakeReader:
         if changes is not None:
             view = overlaid(self._connection, view, changes, schema, next(self._numbers))
         table = LakeTable(schema, view, 0 if changes is None else changes.num_rows)
-        return self._with_exact(table, texts_of)
+        return self._with_exact(table, _names_since_ever(found, schema), texts_of)
 
     def sums(self, table: LakeTable) -> Sums:
         """Count the rows and sum up their hashes, per bucket."""
@@ -190,28 +197,37 @@ class LakeReader:
             if file.lsn_min < lsn
         ]
 
-    def _with_exact(self, table: LakeTable, texts_of: TextsOf) -> LakeTable:
-        """The table with the canonical texts of the values that it keeps as text."""
+    def _with_exact(
+        self, table: LakeTable, names: Mapping[int, Sequence[str]], texts_of: TextsOf
+    ) -> LakeTable:
+        """The table with the canonical texts of the values that it keeps as text.
+
+        Args:
+            names: attnum → names under which ``_untyped`` may know the column.
+        """
         flags = f"({table.relation}) WHERE {UNTYPED} IS NOT NULL"
         query = f"SELECT DISTINCT unnest(json_keys({UNTYPED})) FROM {flags}"
         flagged = {name for (name,) in self._connection.execute(query).fetchall()}
         exact: list[str | None] = []
         joins = ""
         for column in table.schema.columns:
-            if column.name not in flagged:
+            known = [name for name in names[column.attnum] if name in flagged]
+            if not known:
                 exact.append(None)
                 continue
-            raw = f"json_extract_string({UNTYPED}, {literal(_pointer(column.name))})"
+            raw = _first_of(known, column_name(column))
             query = f"SELECT DISTINCT {raw} FROM {flags} AND {raw} IS NOT NULL"
             texts = [text for (text,) in self._connection.execute(query).fetchall()]
+            canonical = pa.array(texts_of(column.type, texts), pa.string())
             name = f"exact_{next(self._numbers)}"
-            known = pa.table({"raw": pa.array(texts, pa.string()), "text": texts_of(column.type, texts)})
-            self._connection.register(name, known)
+            self._connection.register(
+                name, pa.table({"raw": pa.array(texts, pa.string()), "text": canonical})
+            )
             joins += f" LEFT JOIN {name} ON {name}.raw = {raw}"
             exact.append(f"{name}.text")
         if not joins:
             return table
-        return LakeTable(table.schema, table.relation, table.pending_changes, tuple(exact), joins)
+        return replace(table, exact=tuple(exact), joins=joins)
 
 
 def _columns(table: Table, live: LivePlan, schema: TableSchema) -> tuple[dict[int, str], LivePlan]:
@@ -237,6 +253,18 @@ def _files(entry: Entry, table: str) -> list[RawFile]:
     if entry.kind is not EntryKind.CHANGES:
         return []
     return [file for file in entry.files if file.table == table]
+
+
+def _names_since_ever(table: Table, schema: TableSchema) -> dict[int, Sequence[str]]:
+    """attnum → the names of each source column, its present one first."""
+    ids, names = field_ids(table, schema.columns), names_since_ever(table)
+    return {c.attnum: (c.name, *names.get(ids.get(c.attnum, -1), ())) for c in schema.columns}
+
+
+def _first_of(names: Sequence[str], value: str) -> str:
+    """The text kept for a column under one of ``names``, where its value is null."""
+    texts = [f"json_extract_string({UNTYPED}, {literal(_pointer(name))})" for name in dict.fromkeys(names)]
+    return f"CASE WHEN {value} IS NULL THEN coalesce({', '.join(texts)}) END"
 
 
 def _pointer(name: str) -> str:

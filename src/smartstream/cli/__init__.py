@@ -1,0 +1,11 @@
+"""The command line.
+
+``app`` holds the global options and the error boundary; each group of commands has
+a file; ``render`` makes tables of what they find.  Heavy libraries are imported
+inside the commands that need them, so that ``--help`` is quick.
+"""
+
+from smartstream.cli import inspect, query, run, setup
+from smartstream.cli.app import app, main
+
+__all__ = ["app", "inspect", "main", "query", "run", "setup"]

@@ -1,0 +1,7 @@
+"""``python -m smartstream.cli``."""
+
+import sys
+
+from smartstream.cli import main
+
+sys.exit(main())

@@ -1,0 +1,116 @@
+"""``status`` and ``tables``: what the lake holds, with or without a running pipeline."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from smartstream.cli.app import app, invocation
+from smartstream.cli.render import as_json, console, next_step, source_lines, status_table, tables_table
+from smartstream.config import Settings
+from smartstream.errors import ExitCode
+
+if TYPE_CHECKING:
+    from smartstream.status import LakeStatus, SourceStatus
+
+WATCH_EVERY_S = 2.0
+
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds, until Ctrl-C.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Positions of source and lake, the slot, each table.  Exit code 3 when something is degraded."""
+    settings = invocation(context).settings()
+    if watch and not json_output:
+        _watch(settings)
+        return
+    lake, source = _read(settings)
+    problem = degraded(settings, lake, source)
+    if json_output:
+        facts = {"ok": problem is None, "name": settings.name, "degraded": problem}
+        as_json({**facts, "source": source.to_dict(), "lake": lake.to_dict()})
+    else:
+        console().print(_screen(settings, lake, source))
+        next_step(problem or _advice(lake))
+    raise typer.Exit(ExitCode.DEGRADED if problem else ExitCode.OK)
+
+
+@app.command()
+def tables(context: typer.Context, json_output: JsonOption = False) -> None:
+    """The tables of the lake: rows, size, columns."""
+    from smartstream.status import read_lake
+
+    lake = read_lake(invocation(context).settings(), _now)
+    if json_output:
+        as_json({"ok": True, "tables": [table.to_dict() for table in lake.tables]})
+        return
+    if lake.tables:
+        console().print(tables_table(lake))
+        next_step(f'`smartstream sql "SELECT count(*) FROM {lake.tables[0].name}"`')
+    else:
+        typer.echo(f"There are no tables in {lake.warehouse} yet.")
+        next_step("`smartstream run` copies them.")
+
+
+def degraded(settings: Settings, lake: LakeStatus, source: SourceStatus) -> str | None:
+    """What a person should look at, and how; None if all is well."""
+    if source.error is not None:
+        return "The source does not answer: `smartstream doctor` says more."
+    if source.slot is not None and source.slot.lost:
+        return "The slot is lost: `smartstream resync`, then `smartstream run`."
+    if source.slot is None and lake.durable_lsn:
+        return "The slot is gone: `smartstream resync`, then `smartstream run`."
+    if source.slot is not None and source.slot.retained_bytes > settings.source.slot.max_retained:
+        return "The slot holds back more WAL than source.slot.max_retained: start `smartstream run`."
+    return None
+
+
+def _read(settings: Settings) -> tuple[LakeStatus, SourceStatus]:
+    """Both sides, now."""
+    from smartstream.status import read_lake, read_source
+
+    lake = read_lake(settings, _now)
+    return lake, read_source(settings, lake.durable_lsn)
+
+
+def _watch(settings: Settings) -> None:
+    """Show both sides until Ctrl-C."""
+    pause = threading.Event()
+    try:
+        with Live(console=console(), refresh_per_second=2) as live:
+            while True:
+                live.update(_screen(settings, *_read(settings)))
+                pause.wait(WATCH_EVERY_S)
+    except KeyboardInterrupt:
+        next_step("`smartstream verify` compares source and lake, row for row.")
+
+
+def _screen(settings: Settings, lake: LakeStatus, source: SourceStatus) -> Any:
+    """Both sides for people."""
+    lines = [f"{settings.name}: {lake.warehouse}", *source_lines(source, lake.durable_lsn)]
+    return Group(Text("\n".join(lines)), *([status_table(lake)] if lake.tables else []))
+
+
+def _advice(lake: LakeStatus) -> str:
+    """What to do when all is well."""
+    if not lake.tables:
+        return "`smartstream run` makes the first copy."
+    if any(table.status != "ready" for table in lake.tables):
+        return "`smartstream run` finishes what is not ready, if it is not running already."
+    return '`smartstream sql "SHOW TABLES"`, or `smartstream verify`.'
+
+
+def _now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
