@@ -17,7 +17,6 @@ import boto3
 import pyarrow as pa
 import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
-from tests.unit.raw_samples import NOON, ORDERS, changelog
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from smartstream.config import Lake, S3Options
@@ -29,6 +28,7 @@ from smartstream.raw.manifest_log import ManifestLog, entry_key
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import AlreadyExists, NotFound, Store, open_store
 from smartstream.raw.writer import RawWriter
+from tests.unit.raw_samples import NOON, ORDERS, changelog
 
 _BUCKETS = itertools.count(1)
 _EARLY, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)

@@ -13,13 +13,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
 from smartstream.config import Settings
 from smartstream.errors import QueryError
-from smartstream.query import open_lake, run_sql
+from smartstream.query import OUTPUTS, open_lake, run_sql
 from smartstream.query.relation import relation
 from smartstream.query.statement import tables
 from smartstream.trusted.catalog import open_catalog
@@ -29,10 +28,14 @@ from tests.integration.lake_setup import delete_rows, settings_of
 URL = "postgresql://nobody@127.0.0.1:1/none"
 
 
-@pytest.fixture(params=["lake", "la[k]e * 'x'"])
+@pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """A lake in a folder with a plain name, and in one with every sign that DuckDB could misread."""
-    return settings_of(URL, tmp_path / str(request.param))
+    """A lake in a folder with a plain name, or in the one that a test asks for."""
+    return settings_of(URL, tmp_path / getattr(request, "param", "lake"))
+
+
+# The second has every sign that DuckDB could misread.
+in_odd_folders_too = pytest.mark.parametrize("settings", ["lake", "la[k]e * 'x'"], indirect=True)
 
 
 def make(settings: Settings, name: str, *parts: pa.Table, namespace: str = "trusted") -> Table:
@@ -45,7 +48,8 @@ def make(settings: Settings, name: str, *parts: pa.Table, namespace: str = "trus
 
 def people(ids: range) -> pa.Table:
     """Rows (id, name)."""
-    return pa.table({"id": pa.array(ids, pa.int32()), "name": [f"name {i}" for i in ids]})
+    names = [f"name {i}" for i in ids]
+    return pa.table({"id": pa.array(ids, pa.int32()), "name": pa.array(names, pa.string())})
 
 
 def sql(settings: Settings, text: str, output: str = "json") -> bytes:
@@ -60,6 +64,7 @@ def rows(settings: Settings, text: str) -> list[dict[str, object]]:
     return found
 
 
+@in_odd_folders_too
 def test_every_zone_is_a_schema_and_trusted_tables_need_none(settings: Settings) -> None:
     make(settings, "people", people(range(3)))
     make(settings, "scores", people(range(2)), namespace="analytics")
@@ -76,6 +81,7 @@ def test_a_table_without_rows_has_its_columns(settings: Settings) -> None:
     assert [row["column_name"] for row in rows(settings, "DESCRIBE empty")] == ["id", "name"]
 
 
+@in_odd_folders_too
 def test_deleted_positions_are_not_seen(settings: Settings) -> None:
     table = make(settings, "people", people(range(10)), people(range(10, 20)), people(range(20, 30)))
     files = sorted(table.inspect.files()["file_path"].to_pylist())
@@ -93,6 +99,7 @@ def test_renamed_added_dropped_and_widened_columns_are_read_by_field_id(settings
     with table.update_schema() as update:
         update.rename_column("name", "label")
         update.update_column("id", LongType())
+    with table.update_schema() as update:
         update.add_column("name", LongType())
     new = pa.table({"id": pa.array([1 << 40]), "label": ["new"], "name": pa.array([7])})
     table.append(new.select([field.name for field in table.schema().fields]))
@@ -176,6 +183,7 @@ def test_only_one_statement_that_reads_is_run(settings: Settings, statement: str
         "SELECT getenv('HOME')",
     ],
 )
+@in_odd_folders_too
 def test_nothing_outside_the_warehouse_can_be_read(settings: Settings, statement: str) -> None:
     make(settings, "people", people(range(3)))
     (Path(settings.lake.warehouse).parent / "secret").write_text("secret")
@@ -198,10 +206,11 @@ def test_nothing_outside_the_warehouse_can_be_read(settings: Settings, statement
         "-- a comment\nSELECT 1 -- another\n;",
     ],
 )
-@pytest.mark.parametrize("output", ["table", "csv", "json", "parquet"])
-def test_statements_that_read_are_run(settings: Settings, statement: str, output: str) -> None:
+def test_statements_that_read_are_run(settings: Settings, statement: str) -> None:
     make(settings, "people", people(range(3)))
-    assert sql(settings, statement, output)
+    with open_lake(settings) as lake:
+        for output in OUTPUTS:
+            assert b"".join(run_sql(lake, statement, output=output))
 
 
 def test_a_wrong_table_name_gets_a_guess(settings: Settings) -> None:
@@ -307,7 +316,6 @@ def test_thousands_of_files_are_planned_and_read_quickly(tmp_path: Path) -> None
     one = plan(table)
     files = tuple(f"file://{folder}/{number}.parquet" for number in range(2000))
     many = type(one)(one.table, 1, files, (), (), one.columns)
-    assert Schema(*table.schema().fields).fields[0].field_id == 1
     with duckdb.connect() as connection:
         start = time.monotonic()
         connection.execute(f"CREATE VIEW t AS {relation(many)}")

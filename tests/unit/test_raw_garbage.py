@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.unit.raw_samples import ORDERS, changelog
 
 from smartstream.errors import RawCorrupt
 from smartstream.manifest import EntryKind, RawFile
@@ -15,6 +14,7 @@ from smartstream.raw.garbage import collect_orphans
 from smartstream.raw.local_store import LocalStore
 from smartstream.raw.manifest_log import ManifestLog, entry_key
 from smartstream.raw.writer import RawWriter
+from tests.unit.raw_samples import ORDERS, changelog
 
 GRACE = timedelta(minutes=15)
 START = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.raw_samples import NOON, ORDERS, changelog
 
 from smartstream.errors import LakeError, LakeNotWritable, RawCorrupt
 from smartstream.manifest import RawFile
@@ -18,6 +17,7 @@ from smartstream.raw import reader
 from smartstream.raw.local_store import LocalStore
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.writer import RawWriter
+from tests.unit.raw_samples import NOON, ORDERS, changelog
 
 ROWS = changelog(2_000)
 
@@ -92,26 +92,34 @@ def test_a_file_that_is_not_parquet_is_corrupt(store: LocalStore, file: RawFile)
 def test_a_parquet_file_of_another_kind_is_corrupt(store: LocalStore, file: RawFile, tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": range(2_000)}), tmp_path / file.path)
     other = replace(file, size_bytes=(tmp_path / file.path).stat().st_size)
-    with pytest.raises(RawCorrupt, match="_op"):
-        list(read_batches(store, other, ["_op"]))
+    with pytest.raises(RawCorrupt, match=file.path):
+        list(read_batches(store, other, ["x"]))
     with pytest.raises(RawCorrupt, match=file.path):
         read_schema(store, other)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_flipped_bit_never_changes_a_value_unnoticed(store: LocalStore, file: RawFile, seed: int) -> None:
-    """Pages have checksums; a bit of the footer may also be one that no value depends on."""
+    """Pages have checksums; the footer also has bits that nothing depends on."""
     random = np.random.default_rng(seed)
     data = store.get(file.path)
-    for bit in random.integers(0, 8 * len(data), 60):
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    bits = [*random.integers(0, 8 * len(data), 40), *random.integers(8 * footer, 8 * len(data), 200)]
+    for bit in bits:
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << (bit % 8)
         store.put(file.path, bytes(damaged))
         try:
             found = pa.Table.from_batches(read_batches(store, file))
+            schema = read_schema(store, file)
         except RawCorrupt:
             continue
-        assert found == ROWS, f"seed {seed}: bit {bit} of {8 * len(data)} changed a value"
+        assert (found, schema) == (ROWS, ORDERS), f"seed {seed}: bit {bit} of {8 * len(data)} changed a value"
+
+
+def test_a_column_that_the_file_lacks_is_corrupt(store: LocalStore, file: RawFile) -> None:
+    with pytest.raises(RawCorrupt, match="no column added"):
+        list(read_batches(store, file, ["id", "added"]))
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(

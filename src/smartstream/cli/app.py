@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from smartstream import __version__
 from smartstream.config import FILE_NAME, Settings, load
@@ -21,8 +23,32 @@ from smartstream.errors import ConfigMissing, ExitCode, SmartStreamError
 
 INTERRUPTED = 130
 
+COMMANDS = (
+    "demo",
+    "init",
+    "doctor",
+    "validate",
+    "run",
+    "status",
+    "tables",
+    "sql",
+    "verify",
+    "resync",
+    "maintain",
+)
+
+
+class InOrderOfUse(TyperGroup):
+    """Lists the commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names for --help."""
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+
+
 app = typer.Typer(
     name="smartstream",
+    cls=InOrderOfUse,
     help="Keeps a data lake in step with PostgreSQL. Begin with `smartstream demo`, or with "
     "`smartstream init DIR --from URL`.",
     no_args_is_help=True,
@@ -199,4 +225,4 @@ def wants_json(given: Sequence[str]) -> bool:
 
 def _follows(options: Sequence[str], name: str, value: str) -> bool:
     """Whether ``name value`` is among the options."""
-    return any(pair == (name, value) for pair in zip(options, options[1:], strict=False))
+    return (name, value) in itertools.pairwise(options)

@@ -223,7 +223,7 @@ def maintain(
         for name in sorted(state.tables):
             schema = TableSchema.from_json(state.tables[name].schema)
             table = TrustedTable.open(catalog, schema)
-            reports[name] = asdict(maintain_table(table, settings.maintenance, _now))
+            reports[name] = asdict(maintain_table(table, settings, _now))
     if json_output:
         as_json({"ok": True, "tables": reports})
         return

@@ -135,7 +135,9 @@ def _errors(connection: duckdb.DuckDBPyConnection, timeout: float | None) -> Ite
                 hint="Read less (WHERE, LIMIT), or allow more time with --timeout.",
             ) from error
         if text.startswith("Out of Memory"):
-            raise QueryError("out of memory", hint="Raise limits.duckdb_memory in smartstream.yaml.") from error
+            raise QueryError(
+                "out of memory", hint="Raise limits.duckdb_memory in smartstream.yaml."
+            ) from error
         raise _query_error(connection, text) from error
 
 

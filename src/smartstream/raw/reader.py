@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from smartstream.errors import LakeError, LakeNotWritable, RawCorrupt, StoreUnavailable
 from smartstream.manifest import RawFile
 from smartstream.raw.store import Store
-from smartstream.raw.writer import SCHEMA_KEY
+from smartstream.raw.writer import CHECKSUM_KEY, SCHEMA_KEY
 from smartstream.schema import TableSchema
 
 _BATCH_ROWS = 65_536
@@ -24,8 +25,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """A raw file's rows, in order, in pieces of at most 65536 rows.
 
-    Checks size, row count and the checksum of every page it reads: what it yields is
-    what was written.  The error may come after some pieces.
+    Checks size, row count, column names and types, and the checksum of every page it
+    reads: what it yields is what was written.  The error may come after some pieces.
 
     Args:
         columns: names of the columns to read; all when None.
@@ -52,8 +53,7 @@ def read_schema(store: Store, file: RawFile) -> TableSchema:
         RawCorrupt, StoreUnavailable, LakeNotWritable: as ``read_batches``.
     """
     with _opened(store, file) as parquet:
-        metadata = parquet.schema_arrow.metadata or {}
-        return TableSchema.from_json(metadata[SCHEMA_KEY].decode())
+        return _schema(parquet)
 
 
 @contextmanager
@@ -65,11 +65,22 @@ def _opened(store: Store, file: RawFile) -> Iterator[pq.ParquetFile]:
             _check(file, "bytes", source.size(), file.size_bytes)
             parquet = pq.ParquetFile(source, pre_buffer=remote, page_checksum_verification=True)
             _check(file, "rows", parquet.metadata.num_rows, file.row_count)
+            if not parquet.schema_arrow.equals(_schema(parquet).changelog_schema()):
+                raise RawCorrupt(f"{file.path} is damaged: its columns are not its table's")
             yield parquet
     except FileNotFoundError:
         raise RawCorrupt(f"{file.path} is missing, but its manifest entry exists") from None
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise _mapped(error, file) from error
+
+
+def _schema(parquet: pq.ParquetFile) -> TableSchema:
+    """The table's schema that the file carries; ValueError or KeyError when it is damaged."""
+    metadata = parquet.schema_arrow.metadata or {}
+    text = metadata[SCHEMA_KEY]
+    if int(metadata[CHECKSUM_KEY], 16) != zlib.crc32(text):
+        raise ValueError("the schema's checksum differs")
+    return TableSchema.from_json(text.decode())
 
 
 def _check(file: RawFile, unit: str, found: int, expected: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import zlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
 
 SCHEMA_KEY = b"smartstream.schema"
+CHECKSUM_KEY = b"smartstream.schema_crc32"  # Parquet guards its pages, not its footer
 
 _ROW_GROUP_ROWS = 131_072
 _FOLDER_LENGTH_MAX = 200  # file systems take 255 bytes; a name of PostgreSQL's may grow threefold
@@ -53,7 +55,7 @@ class RawWriter:
             DiskFull, LakeNotWritable, StoreUnavailable: the store did not take it.
         """
         assert changelog.num_rows, "a raw file has at least one row"
-        target = schema.changelog_schema().with_metadata({SCHEMA_KEY: schema.to_json().encode()})
+        target = schema.changelog_schema().with_metadata(_metadata(schema))
         rows = changelog.cast(target)  # same types: no copy
         lsn = pc.min_max(rows[COMMIT_LSN]).as_py()
         folder = f"raw/{_folder(schema.id)}/dt={self._clock().date().isoformat()}"
@@ -69,6 +71,12 @@ def _write_parquet(file: BinaryIO, rows: pa.Table) -> None:
     """The rows as one Parquet file."""
     with pq.ParquetWriter(file, rows.schema, **_PARQUET) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
+
+
+def _metadata(schema: TableSchema) -> dict[bytes, bytes]:
+    """The file's key-value metadata: the table's schema and its checksum."""
+    text = schema.to_json().encode()
+    return {SCHEMA_KEY: text, CHECKSUM_KEY: b"%08x" % zlib.crc32(text)}
 
 
 def _folder(table: str) -> str:

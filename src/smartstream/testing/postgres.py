@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psycopg
 
@@ -38,19 +39,33 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "log_min_messages": "warning",
 }
 
-# Ends the server when the process that started it is gone, however it went.
+# Ends the server, and removes what it leaves, when the process that started it is
+# gone, however it went.
 _WATCHDOG = """
-import os, signal, sys, time
-parent, server = int(sys.argv[1]), int(sys.argv[2])
-while True:
-    time.sleep(1)
+import os, shutil, signal, sys, time
+parent, server, *leftovers = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+
+def wait(seconds):
+    for _ in range(seconds * 5):
+        time.sleep(0.2)
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            return True
+    return False
+
+while os.getppid() == parent:
+    if wait(1):
+        sys.exit()
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
     try:
-        os.kill(server, 0)
+        os.kill(server, number)
     except ProcessLookupError:
-        sys.exit()
-    if os.getppid() != parent:
-        os.kill(server, signal.SIGINT)
-        sys.exit()
+        break
+    if wait(10):
+        break
+for path in leftovers:
+    shutil.rmtree(path) if os.path.isdir(path) else os.path.exists(path) and os.unlink(path)
 """
 
 
@@ -190,8 +205,9 @@ class PostgresServer:
                 start_new_session=True,  # Ctrl-C is for us, not for the server
                 **_as_server_user(),
             )
+        leftovers = [str(self.data_dir), str(self.log_path)] if self._owned else []
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-c", _WATCHDOG, str(os.getpid()), str(self._process.pid)],
+            [sys.executable, "-c", _WATCHDOG, str(os.getpid()), str(self._process.pid), *leftovers],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
@@ -240,7 +256,7 @@ class PostgresServer:
         return run_program(self.bin_dir, program, arguments)
 
 
-def run_program(bin_dir: Path, program: str, arguments: Sequence[str], **options: object) -> str:
+def run_program(bin_dir: Path, program: str, arguments: Sequence[str]) -> str:
     """Run a program of a PostgreSQL installation.
 
     Raises:
@@ -253,7 +269,6 @@ def run_program(bin_dir: Path, program: str, arguments: Sequence[str], **options
         cwd="/",
         check=False,
         **_as_server_user(),
-        **options,  # type: ignore[call-overload]
     )
     if done.returncode:
         raise RuntimeError(f"{program} failed with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}")
@@ -265,7 +280,7 @@ def _server_user() -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
-def _as_server_user() -> dict[str, object]:
+def _as_server_user() -> dict[str, Any]:
     """Arguments for subprocess to run as the server's user."""
     user = _server_user()
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

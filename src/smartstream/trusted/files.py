@@ -80,10 +80,11 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterato
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        for start in range(0, batch.num_rows, ROW_GROUP_ROWS_MAX):
-            piece = batch.slice(start, ROW_GROUP_ROWS_MAX)
+        start = 0
+        while start < batch.num_rows:
+            piece = batch.slice(start, ROW_GROUP_ROWS_MAX - rows)
             held.append(piece)
-            rows, size = rows + piece.num_rows, size + piece.nbytes
+            start, rows, size = start + piece.num_rows, rows + piece.num_rows, size + piece.nbytes
             if rows >= ROW_GROUP_ROWS_MAX or size >= ROW_GROUP_BYTES_MAX:
                 yield _as_written(held, schema)
                 held, rows, size = [], 0, 0
