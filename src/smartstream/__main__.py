@@ -1,4 +1,4 @@
-"""``python -m smartstream``."""
+"""``python -m smartstream``: the command line."""
 
 import sys
 

@@ -42,7 +42,7 @@ def _parse(value: object, units: Mapping[str, float], wanted: str) -> float:
     """A number with a unit."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return value
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)", str(value).strip())
+    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)", str(value).strip())
     if not isinstance(value, str) or found is None or found[2].lower() not in units:
         raise ValueError(f"expected {wanted}")
     number = int(found[1]) if found[1].isdigit() else float(found[1])
@@ -52,10 +52,10 @@ def _parse(value: object, units: Mapping[str, float], wanted: str) -> float:
 def format_duration(seconds: float) -> str:
     """The shortest text that ``parse_duration`` reads back."""
     for unit, size in reversed(_SECONDS.items()):
-        count = seconds / size
+        count = round(seconds / size, 9)
         if count >= 1 and count == int(count):
             return f"{int(count)}{unit}"
-    return f"{seconds * 1000:g}ms"
+    return f"{seconds * 1000:.9f}".rstrip("0").rstrip(".") + "ms"
 
 
 def format_size(size_bytes: int) -> str:

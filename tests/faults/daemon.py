@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,25 @@ class Daemon:
         self._environment = {**os.environ, "TEST_SOURCE_URL": url}
         (folder / "smartstream.yaml").write_text(CONFIG.format(pattern=pattern))
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def start(self) -> None:
         """Begin ``run``."""
+        self._log_start = len(self.log())
         log = open(self._folder / "run.log", "ab")  # noqa: SIM115 - the process keeps it
         with log:
             self._process = subprocess.Popen(
                 self._command("run"), env=self._environment, cwd=self._folder, stdout=log, stderr=log
             )
+
+    def wait_running(self, timeout_s: float = 30.0) -> None:
+        """Wait for its first line of progress since ``start``."""
+        pause = threading.Event()
+        for _ in range(int(timeout_s / 0.1)):
+            if "tables ready" in self.log()[self._log_start :]:
+                return
+            pause.wait(0.1)
+        raise TimeoutError(self.log())
 
     def end(self, sent: signal.Signals) -> int:
         """Send a signal and return the exit code; negative: ended by that signal."""
@@ -52,7 +64,8 @@ class Daemon:
 
     def log(self) -> str:
         """What ``run`` printed."""
-        return (self._folder / "run.log").read_text()
+        path = self._folder / "run.log"
+        return path.read_text() if path.exists() else ""
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command to its end."""
@@ -70,4 +83,4 @@ class Daemon:
         return result
 
     def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "smartstream", *arguments]
+        return [sys.executable, "-m", "smartstream", "-v", *arguments]

@@ -29,7 +29,7 @@ def kill_at_random_moments(daemon: Daemon, rng: random.Random) -> None:
         assert daemon.alive(), daemon.log()
         assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
     daemon.start()
-    pause.wait(3.0)
+    daemon.wait_running()
 
 
 def test_pgbench_with_kills_is_equal(postgres: PostgresServer, database: str, tmp_path: Path) -> None:

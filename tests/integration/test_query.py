@@ -9,10 +9,12 @@ import threading
 import time
 from pathlib import Path
 
+import boto3
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from moto.server import ThreadedMotoServer
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
@@ -155,7 +157,7 @@ def test_odd_column_names_do_not_clash_with_ours(settings: Settings) -> None:
         "ATTACH '{0}/catalog.db' AS c",
         "INSTALL httpfs",
         "LOAD httpfs",
-        "PRAGMA database_list",
+        "PRAGMA enable_profiling",
         "CALL pragma_version()",
         "EXPORT DATABASE '{0}'",
         "SELECT 1; SELECT 2",
@@ -302,6 +304,35 @@ def test_memory_is_limited_and_spilling_leaves_nothing_behind(
             {"n": 8_000_000 * 8_000_001 // 2}
         ]
     assert list((tmp_path / "temp").iterdir()) == []
+
+
+def test_a_lake_in_s3_is_read_and_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="bucket")
+        settings = Settings.model_validate(
+            {
+                "source": {"url": URL},
+                "lake": {
+                    "warehouse": "s3://bucket/the lake",
+                    "catalog": {"uri": f"sqlite:///{tmp_path}/catalog.db"},
+                    "s3": {"endpoint": endpoint, "region": "us-east-1"},
+                },
+            }
+        )
+        table = make(settings, "people", people(range(10)), people(range(10, 20)))
+        delete_rows(table, {table.inspect.files()["file_path"][0].as_py(): [0, 1]})
+        assert rows(settings, "SELECT count(*) AS n, count(DISTINCT name) AS names FROM people") == [
+            {"n": 18, "names": 18}
+        ]
+        with pytest.raises(QueryError, match="disabled"):
+            sql(settings, "SELECT * FROM read_text('s3://bucket/other/x')")
+    finally:
+        server.stop()
 
 
 def test_thousands_of_files_are_planned_and_read_quickly(tmp_path: Path) -> None:

@@ -198,6 +198,15 @@ def test_an_answer_lost_after_the_swap_is_a_success(catalog: Catalog, table: Tru
     assert (len(_ids(table)), _ids(table)[3], table.row_count) == (9, "second", 9)
 
 
+def test_an_answer_lost_does_not_double_a_commit_that_keeps_the_position(
+    catalog: Catalog, table: TrustedTable
+) -> None:
+    catalog.commit_table = _failing(catalog, ConnectionError("lost"), after=True)  # type: ignore[method-assign]
+    table.commit(add=table.write(rows(SCHEMA, [_row(90, "x")])), delete=None, position=table.position)
+    assert _ids(table)[90] == "x"
+    assert table.row_count == len(_ids(table)) == 11
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [(ConnectionError("refused"), StoreUnavailable), (OSError(28, "No space left on device"), DiskFull)],

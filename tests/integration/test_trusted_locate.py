@@ -86,7 +86,9 @@ def test_composite_keys_match_as_a_whole(tmp_path: Path, engine: Engine) -> None
 
 
 def test_names_that_differ_in_case_only_are_kept_apart(tmp_path: Path, engine: Engine) -> None:
-    schema = table_schema([("ID", 1, INT4), ("id", 2, INT4), ('o"d.d', 3, TEXT)], ["id"], name='Odd "T"able.%')
+    schema = table_schema(
+        [("ID", 1, INT4), ("id", 2, INT4), ('o"d.d', 3, TEXT)], ["id"], name='Odd "T"able.%'
+    )
     table = TrustedTable.open(local_catalog(tmp_path), schema, engine=engine)
     apply(table, [{"ID": n + 1, "id": n, 'o"d.d': "x"} for n in range(5)], seq=1)
     apply(table, [{"ID": 0, "id": 3, 'o"d.d': "y"}], [4], seq=2)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from smartstream.schema import Column, Kind, PgType, TableSchema
-from smartstream.transform.fold import fill, fold
+from smartstream.transform.fold import fill, fold, wanted_keys
 
 INT, TEXT = PgType("integer", Kind.INT4), PgType("text", Kind.TEXT)
 SCHEMA = TableSchema(
@@ -95,11 +95,12 @@ def apply(target: dict[Key, tuple[str, int]], changes: list[dict[str, object]], 
     net = fold(pa.Table.from_pylist(shuffled, SCHEMA.changelog_schema()), SCHEMA)
     if net.truncate:
         target.clear()
-    wanted = [m.origin_keys for m in net.missing]
-    keys = {(r["a"], r["b"]) for table in wanted for r in table.to_pylist()}
+    keys = {(r["a"], r["b"]) for r in wanted_keys(net, SCHEMA).to_pylist()} if net.missing else set()
     old = [{"a": k[0], "b": k[1], "big": target[k][0], "_untyped": None} for k in keys if k in target]
     old_schema = pa.schema([("a", pa.int32()), ("b", pa.string()), ("big", pa.string()), ("_untyped", pa.string())])
-    upserts = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA)
+    filled = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA)
+    assert not filled.unresolved.num_rows
+    upserts = filled.upserts
     touched = [(r["a"], r["b"]) for r in net.keys.to_pylist()]
     assert len(touched) == len(set(touched))
     for key in touched:

@@ -102,6 +102,8 @@ def test_rows_are_counted_the_same_in_the_summary(tmp_path: Path, engine: Engine
     snapshot = table.iceberg.current_snapshot()
     assert snapshot is not None
     assert snapshot.summary is not None
-    totals = {name: int(snapshot.summary[f"total-{name}"]) for name in ("records", "position-deletes", "data-files")}
+    totals = {
+        name: int(snapshot.summary[f"total-{name}"]) for name in ("records", "position-deletes", "data-files")
+    }
     assert totals["records"] - totals["position-deletes"] == table.row_count
     assert totals["data-files"] == len(table.live_files)

@@ -29,6 +29,7 @@ from psycopg import sql
 from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, connect, map_error
 from smartstream.capture.pgoutput import Messages
 from smartstream.capture.reader import SlotRead
+from smartstream.capture.tuples import Ints
 from smartstream.config import Source
 from smartstream.lsn import format_lsn, parse_lsn
 
@@ -224,8 +225,8 @@ def _messages(batch: pa.RecordBatch) -> Messages:
     """The column's buffer and offsets as Messages, without a copy."""
     array = batch.column(0)
     wide = pa.types.is_large_binary(array.type)
-    offsets = np.frombuffer(array.buffers()[1], np.int64 if wide else np.int32)
-    offsets = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    stored = np.frombuffer(array.buffers()[1], np.int64 if wide else np.int32)
+    offsets: Ints = stored[array.offset : array.offset + len(array) + 1].astype(np.int64)
     return Messages(array.buffers()[2] or pa.py_buffer(b""), offsets[:-1], offsets[1:])
 
 

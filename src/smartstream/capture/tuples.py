@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,18 +48,18 @@ class Bytes:
         self.data = np.frombuffer(buffer, np.uint8)
 
     @cached_property
-    def _two(self) -> npt.NDArray[np.uint16]:
+    def _two(self) -> npt.NDArray[Any]:
         return self._overlapping(">u2")
 
     @cached_property
-    def _four(self) -> npt.NDArray[np.uint32]:
+    def _four(self) -> npt.NDArray[Any]:
         return self._overlapping(">u4")
 
     @cached_property
-    def _eight(self) -> npt.NDArray[np.uint64]:
+    def _eight(self) -> npt.NDArray[Any]:
         return self._overlapping(">u8")
 
-    def _overlapping(self, dtype: str) -> npt.NDArray[np.generic]:
+    def _overlapping(self, dtype: str) -> npt.NDArray[Any]:
         """A view in which element i is the number that begins at byte i."""
         width = np.dtype(dtype).itemsize
         count = max(0, len(self.data) - width + 1)

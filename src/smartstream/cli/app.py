@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -76,6 +77,11 @@ class Invocation:
 def _lower(text: str) -> str:
     """A sentence as the second half of another."""
     return text[:1].lower() + text[1:]
+
+
+def now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
 
 
 def invocation(context: typer.Context) -> Invocation:

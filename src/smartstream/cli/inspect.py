@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from smartstream.cli.app import app, invocation
+from smartstream.cli.app import app, invocation, now
 from smartstream.cli.render import as_json, console, next_step, source_lines, status_table, tables_table
 from smartstream.config import Settings
 from smartstream.errors import ExitCode
@@ -51,7 +50,7 @@ def tables(context: typer.Context, json_output: JsonOption = False) -> None:
     """The tables of the lake: rows, size, columns."""
     from smartstream.status import read_lake
 
-    lake = read_lake(invocation(context).settings(), _now)
+    lake = read_lake(invocation(context).settings(), now)
     if json_output:
         as_json({"ok": True, "tables": [table.to_dict() for table in lake.tables]})
         return
@@ -80,7 +79,7 @@ def _read(settings: Settings) -> tuple[LakeStatus, SourceStatus]:
     """Both sides, now."""
     from smartstream.status import read_lake, read_source
 
-    lake = read_lake(settings, _now)
+    lake = read_lake(settings, now)
     return lake, read_source(settings, lake.durable_lsn)
 
 
@@ -109,8 +108,3 @@ def _advice(lake: LakeStatus) -> str:
     if any(table.status != "ready" for table in lake.tables):
         return "`smartstream run` finishes what is not ready, if it is not running already."
     return '`smartstream sql "SHOW TABLES"`, or `smartstream verify`.'
-
-
-def _now() -> datetime:
-    """The wall clock, in UTC."""
-    return datetime.now(UTC)

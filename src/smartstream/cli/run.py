@@ -10,14 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 from rich.live import Live
 
-from smartstream.cli.app import app, invocation
+from smartstream.cli.app import app, invocation, now
 from smartstream.cli.render import as_json, console, next_step, progress_line, progress_table
 from smartstream.errors import ConfigError, ConfigMissing
 from smartstream.lsn import format_lsn
@@ -197,7 +196,7 @@ def resync(
         typer.confirm(f"Copy {what}?", abort=True)
     from smartstream.pipeline.resync import resync as begin
 
-    chosen = begin(settings, names, clock=_now)
+    chosen = begin(settings, names, clock=now)
     typer.echo(f"marked for a new copy: {', '.join(chosen)}")
     next_step("`smartstream run` copies them.")
 
@@ -216,22 +215,21 @@ def maintain(
     from smartstream.trusted.table import TrustedTable
 
     settings = invocation(context).settings()
-    state = ManifestLog(open_store(settings.lake), _now).load()
+    state = ManifestLog(open_store(settings.lake), now).load()
     reports: dict[str, Any] = {}
     if state.tables:
         catalog = open_catalog(settings.lake)
         for name in sorted(state.tables):
             schema = TableSchema.from_json(state.tables[name].schema)
             table = TrustedTable.open(catalog, schema)
-            reports[name] = asdict(maintain_table(table, settings, _now))
+            reports[name] = asdict(maintain_table(table, settings, now))
     if json_output:
         as_json({"ok": True, "tables": reports})
         return
     for name, report in reports.items():
-        typer.echo(f"{name}: " + ", ".join(f"{key} {value}" for key, value in report.items()))
+        compaction, collected = report["compaction"], report["collected"]
+        typer.echo(
+            f"{name}: {compaction['source_count']} files compacted into {compaction['result_count']}, "
+            f"{report['expired_count']} snapshots expired, {collected['file_count']} files deleted"
+        )
     next_step("`smartstream tables` shows files and sizes.")
-
-
-def _now() -> datetime:
-    """The wall clock, in UTC."""
-    return datetime.now(UTC)

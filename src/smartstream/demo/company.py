@@ -52,15 +52,17 @@ _LOAD = (
     """INSERT INTO badges
        SELECT 'B' || n, n, timestamp '2026-01-01' + n * interval '1 minute' FROM generate_series(1, 500) n""",
     """INSERT INTO all_types
-       SELECT n, n - 500, n * 10000000019, CASE n % 50 WHEN 0 THEN 'NaN' WHEN 1 THEN '-Infinity' ELSE n / 7.0 END,
-              CASE WHEN n % 90 = 0 THEN 'NaN' ELSE n / 7::numeric END, n / 13.0, n % 2 = 0, repeat('wörd ', n % 4),
-              'c' || n, decode(md5(n::text), 'hex'), md5(n::text)::uuid,
+       SELECT n, n - 500, n * 10000000019,
+              CASE n % 50 WHEN 0 THEN 'NaN' WHEN 1 THEN '-Infinity' ELSE n / 7.0 END,
+              CASE WHEN n % 90 = 0 THEN 'NaN' ELSE n / 7::numeric END, n / 13.0,
+              n % 2 = 0, repeat('wörd ', n % 4), 'c' || n, decode(md5(n::text), 'hex'), md5(n::text)::uuid,
               CASE WHEN n % 80 = 0 THEN 'infinity' ELSE date '0300-02-28' + n * 1000 END,
               CASE WHEN n % 70 = 0 THEN '24:00' ELSE time '00:00' + n * interval '0.5 second' END,
               timestamp '1969-12-31' + n * interval '13.000001 hours', now(), '{{"a":  1}}',
               jsonb_build_object('n', n), 'part time', ARRAY[n, NULL, -n],
               ARRAY['plain', 'with "quotes"', NULL, ''], n * interval '1 day 2.5 seconds',
-              ('10.0.0.' || n % 256)::inet, int4range(n, n + 5), CASE WHEN n % 60 = 0 THEN '-0'::float8 ELSE 1.0 / n END
+              ('10.0.0.' || n % 256)::inet, int4range(n, n + 5),
+              CASE WHEN n % 60 = 0 THEN '-0'::float8 ELSE 1.0 / n END
        FROM generate_series(1, 1000) n""",
 )
 

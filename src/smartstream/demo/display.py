@@ -12,6 +12,7 @@ from rich.table import Table
 from smartstream.pipeline import Progress
 
 LINE_EVERY_S = 5.0
+PLAIN_WIDTH = 120  # of output that goes to a file or a log
 
 
 class Display:
@@ -19,6 +20,8 @@ class Display:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
         self._live = Live(console=self.console, refresh_per_second=5, transient=True)
         self._is_terminal = self.console.is_terminal and not quiet
         self._next_line_s = 0.0
@@ -31,24 +34,27 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Take the live table away: what comes now stays."""
         if self._is_terminal:
             self._live.stop()
 
     def say(self, text: str) -> None:
         """A step of the demo."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
         sys.stdout.flush()
 
     def show(self, progress: Progress, elapsed_s: float, changes_per_s: float) -> None:
         """The pipeline's progress."""
-        if self._is_terminal:
+        if self._is_terminal and self._live.is_started:
             self._live.update(_table(progress, changes_per_s))
         elif elapsed_s >= self._next_line_s:
             self._next_line_s = elapsed_s + LINE_EVERY_S
-            self.say(
-                f"  {elapsed_s:4.0f} s  {progress.mode:<10} captured {progress.captured_count:>9,}"
-                f"  applied {progress.applied_count:>9,}  {changes_per_s:>8,.0f} changes/s  lag {_lag(progress)}"
-            )
+            counts = f"captured {progress.captured_count:>9,}  applied {progress.applied_count:>9,}"
+            rate = f"{changes_per_s:>8,.0f} changes/s"
+            self.say(f"  {elapsed_s:4.0f} s  {progress.mode:<10} {counts}  {rate}  lag {_lag(progress)}")
 
 
 def _lag(progress: Progress) -> str:

@@ -7,17 +7,19 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from smartstream.config import Settings
+from smartstream.config import FILE_NAME, Settings, load
 from smartstream.demo import company
 from smartstream.demo.display import Display
 from smartstream.demo.workload import Workload
-from smartstream.errors import ExitCode, VerifyError
+from smartstream.errors import ExitCode, SmartStreamError, VerifyError
 from smartstream.pipeline import Pipeline
 from smartstream.query import open_lake
 from smartstream.testing.postgres import PostgresServer
@@ -26,6 +28,14 @@ from smartstream.verify import Report, verify
 COPY_TIMEOUT_S = 300.0
 CATCH_UP_TIMEOUT_S = 120.0
 TICK_S = 0.2
+
+CONFIGURATION = """\
+version: 1
+name: demo
+source: {url: "${file:source-url}", discover_every: 2s}
+lake: {warehouse: ./lake}
+maintenance: {every: 10s}
+"""
 
 QUESTIONS = (
     (
@@ -71,9 +81,9 @@ def run_demo(
         rows: employees; salaries and attendance have as many.
         keep: stay up, pipeline and all, until Ctrl-C.
         json_output: print nothing but one JSON object at the end.
-        directory: for the lake; a temporary folder by default.
+        directory: for smartstream.yaml and the lake; a temporary folder by default.
     """
-    lake = directory or Path(tempfile.mkdtemp(prefix="smartstream-demo-"))
+    folder = (directory or Path(tempfile.mkdtemp(prefix="smartstream-demo-"))).absolute()
     with Display(quiet=json_output) as display:
         display.say("[bold]1.[/] Starting a PostgreSQL of its own …")
         with PostgresServer.start(settings={"max_wal_size": "8GB", "shared_buffers": "256MB"}) as server:
@@ -83,46 +93,34 @@ def run_demo(
                 f"   PostgreSQL {server.version}, a company of {rows:,} employees"
                 f" ({time.monotonic() - begin:.1f} s)"
             )
-            settings = demo_settings(server.url, lake)
+            settings = write_settings(folder, server.url)
             result = _run(settings, server, display, seconds, rows, keep)
     verified = result.report.ok
     if json_output:
         print(json.dumps(_summary(result)))
     else:
-        _closing_words(display, result, lake)
-    if directory is None and not keep and json_output:
-        shutil.rmtree(lake, ignore_errors=True)
+        _closing_words(display, result, folder)
+    if directory is None and json_output:  # nobody is told where it is
+        shutil.rmtree(folder)
     return ExitCode.OK if verified else ExitCode.FAILED
 
 
-def demo_settings(url: str, lake: Path) -> Settings:
-    """Settings for the demo's server and lake."""
-    return Settings.model_validate(
-        {
-            "name": "demo",
-            "source": {"url": url, "discover_every": "2s"},
-            "lake": {"warehouse": str(lake.resolve())},
-            "maintenance": {"every": "10s"},
-        }
-    )
+def write_settings(folder: Path, url: str) -> Settings:
+    """Make ``folder`` a project like any other, so that every command works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = folder / "source-url"
+    secret.touch(mode=0o600)
+    secret.write_text(f"{url}\n", encoding="utf-8")
+    (folder / FILE_NAME).write_text(CONFIGURATION, encoding="utf-8")
+    return load(folder / FILE_NAME)
 
 
 def _run(
     settings: Settings, server: PostgresServer, display: Display, seconds: float, rows: int, keep: bool
 ) -> _Result:
     """Copy, work, catch up, verify."""
-    pipeline, stop = Pipeline(settings), threading.Event()
-    errors: list[BaseException] = []
-
-    def run_pipeline() -> None:
-        try:
-            pipeline.run(stop=stop)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run_pipeline, name="smartstream-pipeline")
-    thread.start()
-    try:
+    pipeline = Pipeline(settings)
+    with _running(pipeline) as errors:
         display.say("[bold]2.[/] Copying what is there, then following every change …")
         _wait(pipeline, display, errors, pipeline.ready, COPY_TIMEOUT_S)
         copied = sum(table.rows_copied for table in pipeline.progress().tables.values())
@@ -131,21 +129,41 @@ def _run(
         display.say(f"[bold]3.[/] {seconds:.0f} seconds of people at work …")
         workload = Workload(server.url, rows=rows)
         elapsed = _work(workload, pipeline, display, errors, seconds)
-        progress = pipeline.progress()
-        display.say(f"   {workload.change_count:,} changes made")
+        display.say(f"   {workload.change_count:,} changes made; a column was added, another renamed")
+        display.settle()
         display.say("[bold]4.[/] Comparing source and lake, row for row …")
         report = verify(settings, wait_seconds=CATCH_UP_TIMEOUT_S)
+        progress = pipeline.progress()
         _show_report(display, report)
         _show_answers(display, settings)
         if keep:
             _stay(display, settings, errors)
+    rate = workload.change_count / elapsed
+    return _Result(report, workload.change_count, rate, progress.lag_ms_p50, progress.lag_ms_p99)
+
+
+@contextmanager
+def _running(pipeline: Pipeline) -> Iterator[list[BaseException]]:
+    """Run the pipeline beside what is done here; its error is the one to raise."""
+    stop, errors = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            pipeline.run(stop=stop)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="smartstream-pipeline")
+    thread.start()
+    try:
+        yield errors
+    except SmartStreamError as error:  # perhaps only because the pipeline has stopped
+        raise (errors or [error])[0] from error
     finally:
         stop.set()
         thread.join()
     if errors:
         raise errors[0]
-    rate = workload.change_count / elapsed
-    return _Result(report, workload.change_count, rate, progress.lag_ms_p50, progress.lag_ms_p99)
 
 
 def _wait(
@@ -195,8 +213,10 @@ def _work(
 def _show_report(display: Display, report: Report) -> None:
     """The verification as a table."""
     table = Table(title="source = lake?")
-    for name, justify in (("table", "left"), ("rows in source", "right"), ("rows in lake", "right"), ("equal", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("table")
+    table.add_column("rows in source", justify="right")
+    table.add_column("rows in lake", justify="right")
+    table.add_column("equal")
     for one in report.tables:
         equal = "[green]yes[/]" if one.equal else f"[red]NO[/] {one.reason or ''}"
         table.add_row(one.table, f"{one.source_rows:,}", f"{one.lake_rows:,}", equal)
@@ -219,7 +239,15 @@ def _show_answers(display: Display, settings: Settings) -> None:
 
 def _stay(display: Display, settings: Settings, errors: list[BaseException]) -> None:
     """Wait for Ctrl-C."""
-    display.say(f"\nStill running on {settings.source.url!r}; Ctrl-C ends it.")
+    assert settings.path is not None
+    display.say(
+        f"\nStill running; Ctrl-C ends it. Meanwhile, in another terminal:\n  cd {settings.path.parent}\n"
+        "  smartstream status\n"
+        '  smartstream sql "SELECT count(*) FROM attendance"\n'
+        "  smartstream verify\n"
+        "The database is yours to change (psql or any driver):\n"
+        '  psql "$(cat source-url)"'
+    )
     pause = threading.Event()
     try:
         while not errors:
@@ -228,14 +256,17 @@ def _stay(display: Display, settings: Settings, errors: list[BaseException]) -> 
         display.say("Stopping …")
 
 
-def _closing_words(display: Display, result: _Result, lake: Path) -> None:
+def _closing_words(display: Display, result: _Result, folder: Path) -> None:
     """What it came to, and where to go on."""
-    lag = "" if result.lag_ms_p50 is None else f", half of them queryable within {result.lag_ms_p50 / 1000:.2f} s"
+    p50 = result.lag_ms_p50
+    lag = "" if p50 is None else f", half of them queryable within {p50 / 1000:.2f} s"
     verdict = "[green]every row equal[/]" if result.report.ok else "[red]DIFFERENCES FOUND[/]"
     display.say(
         f"\n{result.change_count:,} changes at {result.changes_per_s:,.0f}/s{lag}; {verdict}.\n"
-        f"The lake is in {lake}: Parquet and Iceberg, yours to read with anything.\n"
-        "Next, with your own database:\n"
+        f"The lake is in {folder / 'lake'}: Parquet and Iceberg, yours to read with anything.\n"
+        "Next, ask it something:\n"
+        f'  cd {folder} && smartstream sql "SELECT day, count(*) FROM attendance GROUP BY 1"\n'
+        "And with your own database:\n"
         "  smartstream init shop --from postgresql://user:password@host:5432/database\n"
         "  cd shop && smartstream doctor && smartstream run"
     )
@@ -253,5 +284,3 @@ def _summary(result: _Result) -> dict[str, Any]:
         "lag_ms_p50": result.lag_ms_p50 and round(result.lag_ms_p50, 1),
         "lag_ms_p99": result.lag_ms_p99 and round(result.lag_ms_p99, 1),
     }
-
-

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 GROUP = 25  # rows that most statements touch
 
@@ -22,7 +23,13 @@ class Workload:
     """
 
     def __init__(
-        self, url: str, *, rows: int, rate: int = 5000, seed: int = 1, monotonic: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        *,
+        rows: int,
+        rate: int = 5000,
+        seed: int = 1,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url, self._rate, self._monotonic = url, rate, monotonic
         self._random = random.Random(seed)
@@ -49,7 +56,7 @@ class Workload:
 
     def _pick(self) -> Callable[[Any], int]:
         """A kind of work, the frequent ones more often."""
-        kinds = [
+        kinds: list[tuple[int, Callable[[Any], int]]] = [
             (30, self._attend),
             (20, self._raise_salaries),
             (15, self._hire),
@@ -60,8 +67,7 @@ class Workload:
             (2, self._change_minds),
             (1, self._new_badges),
         ]
-        weights, works = zip(*kinds, strict=True)
-        return self._random.choices(works, weights)[0]
+        return self._random.choices(kinds, [weight for weight, _ in kinds])[0][1]
 
     def _transact(self, connection: psycopg.Connection[Any], work: Callable[[Any], int]) -> None:
         """Run one piece of work as a transaction."""
@@ -90,11 +96,15 @@ class Workload:
         changed = connection.execute(
             "UPDATE employees SET salary = least(salary * 1.01, 9999999) WHERE id = ANY(%s)", (people,)
         ).rowcount
-        return changed + connection.execute(
-            """INSERT INTO salaries SELECT id, date '2024-01-01' + %s, salary, 'raise' FROM employees WHERE id = ANY(%s)
+        return (
+            changed
+            + connection.execute(
+                """INSERT INTO salaries
+               SELECT id, date '2024-01-01' + %s, salary, 'raise' FROM employees WHERE id = ANY(%s)
                ON CONFLICT (employee_id, valid_from) DO UPDATE SET amount = excluded.amount""",
-            (self._random.randrange(900), people),
-        ).rowcount
+                (self._random.randrange(900), people),
+            ).rowcount
+        )
 
     def _hire(self, connection: psycopg.Connection[Any]) -> int:
         """New people with their first salary; one in five with a long biography."""
@@ -108,7 +118,8 @@ class Workload:
                    SELECT e, 1 + e %% 40, 'Employee ' || e, 40000, '{"level": 0}',
                           CASE WHEN e %% 5 = 0 THEN %(long)s ELSE '' END, now()
                    FROM unnest(%(people)s::integer[]) e""",
-                """INSERT INTO salaries SELECT e, '2026-11-01', 40000, 'hired' FROM unnest(%(people)s::integer[]) e""",
+                """INSERT INTO salaries
+                   SELECT e, '2026-11-01', 40000, 'hired' FROM unnest(%(people)s::integer[]) e""",
             )
         )
 
@@ -117,7 +128,9 @@ class Workload:
         title = self._random.choice(["Engineer", "Architect", "Director", None])
         people = [50 * self._random.randrange(1, max(2, self._rows // 50)) for _ in range(GROUP)]
         return connection.execute(
-            f"UPDATE employees SET {self._title} = %s, rating = %s WHERE id = ANY(%s)",
+            sql.SQL("UPDATE employees SET {} = %s, rating = %s WHERE id = ANY(%s)").format(
+                sql.Identifier(self._title)
+            ),
             (title, self._random.random() * 5, people),
         ).rowcount
 
@@ -155,16 +168,21 @@ class Workload:
     def _change_minds(self, connection: psycopg.Connection[Any]) -> int:
         """What a rolled back savepoint did never happened."""
         people = self._some()
-        with connection.transaction(force_rollback=True):
+        update = "UPDATE employees SET active = NOT active WHERE id = ANY(%s)"
+        changed = connection.execute(update, (people,)).rowcount
+        with connection.transaction(force_rollback=True):  # a savepoint: a transaction is open
             connection.execute("DELETE FROM salaries WHERE employee_id = ANY(%s)", (people,))
-        return connection.execute("UPDATE employees SET active = NOT active WHERE id = ANY(%s)", (people,)).rowcount
+        return changed
 
     def _new_badges(self, connection: psycopg.Connection[Any]) -> int:
         """All badges are taken back and given out anew."""
         connection.execute("TRUNCATE badges")
-        return 1 + connection.execute(
-            "INSERT INTO badges SELECT 'N' || e, e, now() FROM unnest(%s::integer[]) e", (self._some(),)
-        ).rowcount
+        return (
+            1
+            + connection.execute(
+                "INSERT INTO badges SELECT 'N' || e, e, now() FROM unnest(%s::integer[]) e", (self._some(),)
+            ).rowcount
+        )
 
     def _add_column(self, connection: psycopg.Connection[Any]) -> int:
         """A new column, which existing rows show with its default."""

@@ -57,7 +57,7 @@ def catalog(settings: Settings) -> Check:
     """The Iceberg catalog answers."""
     opened = open_catalog(settings.lake)
     count = len(opened.list_tables("trusted"))
-    return ok("catalog", f"{settings.lake.catalog.type}, {count} trusted tables")
+    return ok("catalog", f"{settings.lake.catalog.type}, trusted tables: {count}")
 
 
 def disk_space(patient: Patient) -> Check:

@@ -9,21 +9,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.capture.values import cast
 from smartstream.change import COMMIT_TS, OLD_KEY, UNCHANGED, UNTYPED
 from smartstream.config import Settings
+from smartstream.errors import TableCorrupt
 from smartstream.manifest import Entry, EntryKind, RawFile
 from smartstream.pipeline.journal import Item, Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
-from smartstream.transform.fold import NetChanges, fill, fold
-from smartstream.transform.keys import key_ids
+from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
 from smartstream.transform.partition import can_partition, key_partitions
 from smartstream.transform.rows import project, same_key, trusted_rows
 from smartstream.trusted.table import Position, TrustedTable
@@ -61,6 +60,16 @@ class Base:
     deferred: list[Part] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Settling:
+    """A table whose copy is visible, until the stream has passed the copy's end."""
+
+    schema: TableSchema
+    copy_seq: int
+    ready_lsn: int
+    unresolved: set[tuple[Any, ...]] = field(default_factory=set)
+
+
 class ApplyLoop:
     """Applies the journal to the trusted tables.
 
@@ -75,14 +84,17 @@ class ApplyLoop:
         journal: Journal,
         store: Store,
         open_table: Callable[[TableSchema], TrustedTable],
+        start_copy: Callable[[TableSchema], None],
         meter: Meter,
         stop: threading.Event,
         clock: Callable[[], datetime],
     ) -> None:
         self._settings, self._journal, self._store = settings, journal, store
         self._open_table, self._meter, self._stop, self._clock = open_table, meter, stop, clock
+        self._start_copy = start_copy
         self._tables: dict[str, TrustedTable] = {}
         self._bases: dict[str, Base] = {}
+        self._settling: dict[str, Settling] = {}
         self.applied_seq = 0
 
     def run(self) -> None:
@@ -100,11 +112,16 @@ class ApplyLoop:
     def safe_seq(self) -> int:
         """Entries up to this one need not be read again after a restart."""
         bases = [base.copy_seq - 1 for base in self._bases.values()]
-        return min([self.applied_seq, *bases])
+        settling = [table.copy_seq - 1 for table in self._settling.values()]
+        return min([self.applied_seq, *bases, *settling])
 
     def copying(self) -> set[str]:
         """Tables whose base is not committed."""
         return set(self._bases)
+
+    def settling(self) -> set[str]:
+        """Tables whose copy is visible, but not caught up with."""
+        return set(self._settling)
 
     def _apply(self, items: list[Item]) -> None:
         """Apply entries in order; consecutive CHANGES go through together."""
@@ -135,6 +152,7 @@ class ApplyLoop:
         last = items[-1].entry
         self.applied_seq = last.seq
         self._meter.applied_lsn = max(self._meter.applied_lsn, last.lsn)
+        self._settle(last.lsn)
 
     def _apply_other(self, item: Item) -> None:
         """Apply an entry about one table."""
@@ -162,11 +180,17 @@ class ApplyLoop:
         return self._tables[schema.id]
 
     def _start_base(self, entry: Entry) -> None:
-        """Begin a generation, unless it is committed already (a replayed entry)."""
+        """Begin a generation, unless the table holds it already, and exactly (a replayed entry)."""
         schema = TableSchema.from_json(entry.detail["schema"])
         generation = entry.detail["generation"]
-        if self._table(schema).position.generation < generation:
-            self._bases[schema.id] = Base(generation, entry.seq, schema, entry.lsn)
+        position = self._table(schema).position
+        state = self._journal.state.tables[schema.id]
+        newer = state.generation > generation
+        exact = state.copied and position.generation == generation and position.lsn >= state.ready_lsn
+        if newer or position.generation > generation or exact:
+            return
+        self._settling.pop(schema.id, None)
+        self._bases[schema.id] = Base(generation, entry.seq, schema, entry.lsn)
 
     def _extend_base(self, base: Base, item: Item) -> None:
         """Turn a chunk into data files; a later generation waits, so readers see no mixture."""
@@ -189,6 +213,7 @@ class ApplyLoop:
         table.commit(add=base.files, delete=None, position=position, replace_all=True)
         self._meter.applied(base.schema.id, 0, table.row_count)
         del self._bases[base.schema.id]
+        self._settling[base.schema.id] = Settling(base.schema, base.copy_seq, entry.lsn)
         for parts in _grouped(base.deferred, self._settings.limits.memory_bytes // 4):
             self._apply_parts(base.schema.id, parts)
 
@@ -285,12 +310,44 @@ class ApplyLoop:
         """The data files and the positions to delete that make a net change."""
         located = [] if net.truncate else [table.locate(net.keys)]
         upserts = net.upserts
+        settling = self._settling.get(schema.id)
+        if settling is not None and settling.unresolved:
+            settling.unresolved -= _key_tuples(net.keys)
         if net.missing:
-            origins = pa.concat_tables([missing.origin_keys for missing in net.missing])
             columns = sorted({missing.column for missing in net.missing})
-            old_rows = table.read(table.locate(_unique(origins)), [*columns, UNTYPED])
-            upserts = fill(net, old_rows, schema)
-        return (list(table.write(upserts)) if upserts.num_rows else []), located
+            old_rows = table.read(table.locate(wanted_keys(net, schema)), [*columns, UNTYPED])
+            filled = fill(net, old_rows, schema)
+            upserts = filled.upserts
+            self._note_unresolved(schema, filled.unresolved)
+        return (table.write(upserts) if upserts.num_rows else []), located
+
+    def _note_unresolved(self, schema: TableSchema, keys: pa.Table) -> None:
+        """Remember rows that were left out; only a table that is catching up may have some.
+
+        There the copy can be ahead of the stream: the row is in it under a later key, or
+        deleted already, and a later change settles it.
+
+        Raises:
+            TableCorrupt: the table is exact, and yet a row is not in it.
+        """
+        if not keys.num_rows:
+            return
+        settling = self._settling.get(schema.id)
+        if settling is None:
+            raise TableCorrupt(
+                f"{schema.id}: {keys.num_rows} updates leave values unchanged in rows that the trusted table lacks"
+            )
+        settling.unresolved |= _key_tuples(keys)
+
+    def _settle(self, applied_lsn: int) -> None:
+        """Declare tables exact that have caught up with their copy."""
+        for table, settling in list(self._settling.items()):
+            if applied_lsn < settling.ready_lsn:
+                continue
+            del self._settling[table]
+            if settling.unresolved:
+                _LOG.warning("%s: %d rows can't be settled; copying it anew", table, len(settling.unresolved))
+                self._start_copy(settling.schema)
 
     def _evolve(self, entry: Entry) -> None:
         """Follow a schema change that no row change announced."""
@@ -334,6 +391,11 @@ def _grouped(parts: list[Part], bytes_max: int) -> Iterator[list[Part]]:
         yield group
 
 
+def _key_tuples(keys: pa.Table) -> set[tuple[Any, ...]]:
+    """Keys as a set; for the few that need it."""
+    return set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
+
+
 def _fills(schema: TableSchema, parts: list[Part]) -> dict[int, pa.Scalar]:
     """What existing rows hold in the columns that these parts' schema adds."""
     merged = {attnum: text for part in parts for attnum, text in part.fills.items()}
@@ -349,10 +411,3 @@ def _scalars(schema: TableSchema, fills: dict[str, str]) -> dict[int, pa.Scalar]
         for attnum, text in texts.items()
         if attnum in by_attnum
     }
-
-
-def _unique(keys: pa.Table) -> pa.Table:
-    """The distinct rows."""
-    _, first = np.unique(key_ids(keys), return_index=True)
-    return keys.take(pa.array(first))
-

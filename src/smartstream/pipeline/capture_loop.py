@@ -21,7 +21,7 @@ from smartstream.capture.reader import SlotReader
 from smartstream.capture.replication import StreamingReader
 from smartstream.capture.values import changelog
 from smartstream.config import Settings
-from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SmartStreamError
+from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
@@ -144,24 +144,27 @@ class CaptureLoop:
         deadline = self._monotonic() + SLOT_RELEASE_WAIT_S
         while True:
             try:
-                flushed = flushed_wal_lsn(self._catalog)
-                info = slot.inspect(self._catalog, self._source.slot.name)
-                assert info is not None, "the slot was checked at the start"
-                backlog = flushed - info.confirmed_flush_lsn
-                trailing = info.confirmed_flush_lsn - info.restart_lsn
-                wanted = target is not None or backlog > self._settings.limits.catchup_backlog_bytes
-                if wanted and backlog > 0 and trailing < RESTART_TRAILING_BYTES_MAX:
-                    try:
-                        reader = CatchupReader(self._source, upto_lsn=flushed)
-                        self._meter.mode = "catchup"
-                        return reader
-                    except NoFreeSlot:
-                        _LOG.info("no free slot to read ahead with: streaming the backlog")
-                self._meter.mode = "streaming"
-                return StreamingReader(self._source)
+                if self._catching_up_pays(target):
+                    self._meter.mode = "catchup"
+                    return CatchupReader(self._source, upto_lsn=flushed_wal_lsn(self._catalog))
+            except NoFreeSlot:
+                _LOG.info("no free slot to read ahead with: streaming the backlog")
             except SlotInUse:
                 if self._monotonic() > deadline or self._stop.wait(0.1):
                     raise
+                continue
+            self._meter.mode = "streaming"
+            return StreamingReader(self._source)
+
+    def _catching_up_pays(self, target: int | None) -> bool:
+        """Whether to read in bulk; also finds out whether the slot is still what it was."""
+        info = slot.check(self._catalog, self._source.slot.name, self._journal.state)
+        if info is None or info.restart_lsn is None:
+            raise SlotLost(f"slot {self._source.slot.name} is gone")
+        backlog = flushed_wal_lsn(self._catalog) - info.confirmed_flush_lsn
+        trailing = info.confirmed_flush_lsn - info.restart_lsn
+        wanted = backlog > (0 if target is not None else self._settings.limits.catchup_backlog_bytes)
+        return wanted and trailing < RESTART_TRAILING_BYTES_MAX
 
     def _read_on(self, reader: SlotReader, until: Callable[[], int | None]) -> None:
         """Read, decode, flush, acknowledge."""

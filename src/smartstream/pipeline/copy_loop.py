@@ -8,13 +8,15 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from smartstream.capture import catalog, slot, snapshot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import adbc_connect, connect
 from smartstream.config import Settings
 from smartstream.errors import Retry, SmartStreamError, TableRewritten
 from smartstream.manifest import EntryKind, LakeState, RawFile, TableState
-from smartstream.pipeline.journal import Journal, Payload
+from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.raw.writer import RawWriter
 from smartstream.schema import TableSchema
@@ -139,14 +141,14 @@ class CopyLoop:
             )
             self._record(copy, chunk, parts)
 
-    def _record(self, copy: Copy, chunk: int, parts: Iterable[object]) -> None:
+    def _record(self, copy: Copy, chunk: int, parts: Iterable[pa.Table]) -> None:
         """Make a chunk's rows durable, then the entry that says so."""
         files: list[RawFile] = []
-        payload: dict[str, object] = {}
+        payload: dict[str, tuple[TableSchema, pa.Table]] = {}
         for rows in parts:
             if self._stop.is_set() or copy.superseded:
                 return
-            file = self._writer.write(copy.schema, rows)  # type: ignore[arg-type]
+            file = self._writer.write(copy.schema, rows)
             files.append(file)
             payload[file.path] = (copy.schema, rows)
         with copy.lock:
@@ -158,7 +160,7 @@ class CopyLoop:
                 table=copy.schema.id,
                 files=files,
                 detail={"generation": copy.generation, "chunk": chunk},
-                payload=payload,  # type: ignore[arg-type]
+                payload=payload,
             )
             copy.done.add(chunk)
         self._meter.copied(copy.schema.id, sum(file.row_count for file in files))

@@ -86,6 +86,7 @@ class Pipeline:
             self._settings,
             store=store,
             open_table=partial(TrustedTable.open, iceberg),
+            start_copy=copies.start,
             clock=self._clock,
             **common,
         )
@@ -249,7 +250,7 @@ class Pipeline:
         state = self._journal.state.tables.get(table)
         if state is None or not state.copied or table in self._apply.copying():
             return "copying"
-        return "ready" if self._meter.applied_lsn >= state.ready_lsn or self._drained() else "catching_up"
+        return "catching_up" if table in self._apply.settling() else "ready"
 
     def _table_progress(self, table: str) -> TableProgress:
         """One table's progress."""

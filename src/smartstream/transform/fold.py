@@ -19,8 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.change import COMMIT_LSN, DELETE, INSERT, OLD_KEY, OP, ORDINAL, READ, TRUNCATE, UNCHANGED, UNTYPED
-from smartstream.errors import TableCorrupt
-from smartstream.lsn import format_lsn
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.transform.keys import Ints, concat_keys, key_ids
 from smartstream.transform.rows import trusted_rows
@@ -88,29 +86,52 @@ def fold(changelog: pa.Table, schema: TableSchema) -> NetChanges:
     return net
 
 
-def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema) -> pa.Table:
-    """Return ``net.upserts`` with every missing value taken from ``old_rows``.
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """``upserts`` complete, and the keys of rows left out because a value was nowhere."""
+
+    upserts: pa.Table
+    unresolved: pa.Table
+
+
+def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema) -> Filled:
+    """Complete ``net.upserts`` with values of ``old_rows``.
+
+    A row is looked up under its origin key.  Failing that, under its present key: while
+    a copy is being caught up with, the trusted table can be ahead of the changelog.
 
     Args:
-        old_rows: (n, key columns + missing columns + ``_untyped``), the trusted rows
-            of the origin keys; where a key occurs twice the last one counts.
-    Raises:
-        TableCorrupt: a row that must be there is not: the value is lost.
+        old_rows: (n, key columns + missing columns + ``_untyped``), the trusted rows of
+            the origin keys and of the present ones; where a key occurs twice the last counts.
     """
     upserts = net.upserts
+    lost = np.zeros(len(upserts), np.bool_)
     for missing in net.missing:
-        both = concat_keys([old_rows.select(list(schema.key)), missing.origin_keys], schema.key)
-        ids = key_ids(both)
-        found = _last_index(ids, np.arange(old_rows.num_rows), size=int(ids.max(initial=-1)) + 1)
-        source = found[ids[old_rows.num_rows :]]
-        if (source < 0).any():
-            lsn = upserts[TRUSTED_LSN][int(missing.rows[np.flatnonzero(source < 0)[0]])].as_py()
-            raise TableCorrupt(
-                f"{schema.id}: an update at LSN {format_lsn(lsn)} leaves column {missing.column} unchanged, "
-                f"but the trusted table does not hold the row it belongs to"
-            )
-        upserts = _replace_values(upserts, missing.column, missing.rows, old_rows, source)
-    return upserts
+        present = upserts.select(list(schema.key)).take(pa.array(missing.rows))
+        source = _find(old_rows, missing.origin_keys, schema)
+        source = np.where(source < 0, _find(old_rows, present, schema), source)
+        found = source >= 0
+        upserts = _replace_values(upserts, missing.column, missing.rows[found], old_rows, source[found])
+        lost[missing.rows[~found]] = True
+    keys = upserts.select(list(schema.key)).filter(pa.array(lost))
+    return Filled(upserts.filter(pa.array(~lost)) if lost.any() else upserts, keys)
+
+
+def wanted_keys(net: NetChanges, schema: TableSchema) -> pa.Table:
+    """The unique keys under which ``fill`` looks for old rows."""
+    keys = net.upserts.select(list(schema.key))
+    parts = [part for m in net.missing for part in (m.origin_keys, keys.take(pa.array(m.rows)))]
+    together = concat_keys(parts, schema.key)
+    _, first = np.unique(key_ids(together), return_index=True)
+    return together.take(pa.array(first))
+
+
+def _find(rows: pa.Table, keys: pa.Table, schema: TableSchema) -> Ints:
+    """For each key the last row that has it, -1 where none has."""
+    ids = key_ids(concat_keys([rows.select(list(schema.key)), keys], schema.key))
+    last = _last_index(ids, np.arange(len(rows)), size=int(ids.max(initial=-1)) + 1)
+    found: Ints = last[ids[len(rows) :]]
+    return found
 
 
 def _ordered(changelog: pa.Table) -> pa.Table:
@@ -253,9 +274,10 @@ def _replace_values(target: pa.Table, column: str, rows: Ints, origin: pa.Table,
     index = target.schema.get_field_index(column)
     field = target.schema.field(index)
     values = origin[column].take(pa.array(source)).combine_chunks().cast(field.type)
-    mask = np.zeros(len(target), np.bool_)
-    mask[rows] = True
-    filled = pc.replace_with_mask(_one_chunk(target[column]), pa.array(mask), _one_chunk(values))
+    # Not replace_with_mask: it lacks lists.
+    position = np.arange(len(target))
+    position[rows] = len(target) + np.arange(len(rows))
+    filled = pa.concat_arrays([_one_chunk(target[column]), _one_chunk(values)]).take(pa.array(position))
     target = target.set_column(index, field, filled)
     flags = origin[UNTYPED].take(pa.array(source))
     if flags.null_count == len(flags):

@@ -48,7 +48,8 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
 def _dense(ids: Ints) -> Ints:
     """Renumber from 0 without gaps."""
     encoded = pc.dictionary_encode(pa.array(ids))
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    codes: Ints = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes
 
 
 def concat_keys(parts: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:

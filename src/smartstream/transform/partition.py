@@ -40,7 +40,8 @@ def _slices(keys: pa.Table, count: int) -> np.ndarray:
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")
         result = connection.from_arrow(keys).project(f"(hash({columns}) % {int(count)})::BIGINT AS slice")
-        return result.to_arrow_table()["slice"].to_numpy()
+        slices: np.ndarray = result.to_arrow_table()["slice"].to_numpy()
+        return slices
 
 
 def _cut_moves(changelog: pa.Table, schema: TableSchema) -> pa.Table:

@@ -99,6 +99,11 @@ def _catalog_properties(lake: LakeSettings) -> dict[str, str]:
         properties |= _s3_properties(lake.s3)
     else:
         folder = Path(lake.warehouse).expanduser().absolute()
+        if {"#", "?", "%"} & set(str(folder)):
+            raise LakeNotWritable(
+                f"the warehouse {folder} has #, ? or % in its name, which Iceberg's URIs cannot hold",
+                hint="Choose another folder for lake.warehouse.",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         warehouse = f"file://{folder}"
     uri = lake.catalog.uri

@@ -15,7 +15,7 @@ from smartstream.query.relation import quoted
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
 from smartstream.schema import Column, TableSchema
-from smartstream.transform.fold import Missing, NetChanges, fill, fold
+from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
 
 
 def column_name(column: Column) -> str:
@@ -58,7 +58,7 @@ def overlaid(
     net = fold(changes, schema)
     upserts = net.upserts
     if net.missing:
-        upserts = fill(net, _old_rows(connection, base, net, schema, number), schema)
+        upserts = fill(net, _old_rows(connection, base, net, schema, number), schema).upserts
     names = [*(column_name(column) for column in schema.columns), UNTYPED]
     columns = ", ".join(names)
     added, touched = f"upserts_{number}", f"touched_{number}"
@@ -79,20 +79,14 @@ def _old_rows(
 ) -> pa.Table:
     """The rows before the changes whose values an update left out."""
     keys = [column_name(column) for column in schema.key_columns()]
-    origins = pa.concat_tables([_origins(missing, keys) for missing in net.missing])
     name = f"origins_{number}"
-    connection.register(name, origins)
+    connection.register(name, wanted_keys(net, schema).rename_columns(keys))
     wanted = [*schema.key, *sorted({missing.column for missing in net.missing} - set(schema.key))]
     columns = [f"{column_name(schema.column(w))} AS {quoted(w)}" for w in wanted]
     live = f"({base}) SEMI JOIN {name} USING ({', '.join(keys)})"
     rows = connection.sql(f"SELECT {', '.join(columns)}, {UNTYPED} FROM {live}").to_arrow_table()
     fields = [pa.field(name, schema.column(name).type.arrow) for name in wanted]
     return rows.cast(pa.schema([*fields, pa.field(UNTYPED, pa.string())]))
-
-
-def _origins(missing: Missing, keys: Sequence[str]) -> pa.Table:
-    """The keys under which the rows are known."""
-    return missing.origin_keys.rename_columns(list(keys))
 
 
 def _shape(schema: TableSchema) -> object:
