@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ SOURCE = Path(demo.__file__).parents[2]
 KEYS = {"verified", "tables", "rows", "changes", "changes_per_s", "lag_ms_p50", "lag_ms_p99"}
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files that the server's user can enter, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "smartstream", "demo", *arguments],
@@ -32,9 +42,8 @@ def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_the_demo_verifies_every_row_and_says_so_in_json(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    run = start("--seconds", "6", "--rows", "2000", "--json", temporary=tmp_path)
+def test_the_demo_verifies_every_row_and_says_so_in_json(temporary: Path) -> None:
+    run = start("--seconds", "6", "--rows", "2000", "--json", temporary=temporary)
     output, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
     found: dict[str, Any] = json.loads(output)
@@ -45,12 +54,11 @@ def test_the_demo_verifies_every_row_and_says_so_in_json(tmp_path: Path) -> None
     assert found["changes"] > 1000
     assert 0 < found["lag_ms_p50"] <= found["lag_ms_p99"]
     assert not errors
-    assert list(tmp_path.iterdir()) == [], "what nobody is told of is removed"
+    assert list(temporary.iterdir()) == [], "what nobody is told of is removed"
 
 
-def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    run = start("--seconds", "600", "--rows", "1000", temporary=tmp_path)
+def test_ctrl_c_ends_the_demo_cleanly(temporary: Path) -> None:
+    run = start("--seconds", "600", "--rows", "1000", temporary=temporary)
     assert run.stdout is not None
     for line in run.stdout:
         if line.startswith("3."):
@@ -62,7 +70,7 @@ def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path) -> None:
     assert run.returncode == 130
     assert time.monotonic() - begin < 20
     assert "Traceback" not in errors
-    left = [path.name for path in tmp_path.iterdir() if path.name.startswith("smartstream-pg")]
+    left = [path.name for path in temporary.iterdir() if path.name.startswith("smartstream-pg")]
     assert left == [], "the server and its folder are gone"
 
 

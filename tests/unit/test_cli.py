@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def test_help_lists_every_command_in_the_order_of_use() -> None:
     shown = CliRunner().invoke(app, ["--help"])
     assert shown.exit_code == 0
-    places = [shown.output.index(f" {name} ") for name in COMMANDS]
+    places = [shown.output.index(f"\n│ {name} ") for name in COMMANDS]
     assert places == sorted(places)
 
 
@@ -225,7 +225,7 @@ def test_sigterm_ends_a_command_without_a_traceback(folder: Path) -> None:
         env=environment(),
     )
     assert process.stdout is not None
-    process.stdout.readline()
+    assert process.stdout.readline().startswith("smartstream: ")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
     assert process.returncode in (0, 130)

@@ -317,7 +317,7 @@ def test_an_entry_in_doubt_may_be_repeated_whether_it_happened_or_not(store: Fau
     assert list(log.entries(0)) == [entry]
 
 
-def test_after_an_entry_in_doubt_another_is_refused_until_the_log_is_loaded(store: FaultyStore) -> None:
+def test_an_entry_in_doubt_that_was_written_lets_no_other_pass_before_the_log_is_loaded(store: FaultyStore) -> None:
     log = open_log(store)
     store.after, store.reads = [unavailable()], [unavailable()]
     with pytest.raises(StoreUnavailable):
@@ -326,6 +326,16 @@ def test_after_an_entry_in_doubt_another_is_refused_until_the_log_is_loaded(stor
         log.append(EntryKind.CHANGES, lsn=20)
     assert log.load().durable_lsn == 10
     assert log.append(EntryKind.CHANGES, lsn=20).seq == 2
+
+
+def test_an_entry_in_doubt_that_was_not_written_stands_in_nobodys_way(store: FaultyStore) -> None:
+    log = open_log(store)
+    store.before = [unavailable()]
+    with pytest.raises(StoreUnavailable):
+        log.append(EntryKind.CHANGES, lsn=10)
+    entry = log.append(EntryKind.CHANGES, lsn=20)
+    assert list(log.entries(0)) == [entry]
+    assert open_log(store).state == log.state
 
 
 def test_an_entry_that_arrives_after_the_log_was_loaded_is_not_taken_for_another_processes(

@@ -188,7 +188,8 @@ def test_duckdb_numbers_rows_by_their_place_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "it's.parquet"
     pq.write_table(pa.table({"k": list(range(50))}), path, row_group_size=7)
     escaped = str(path).replace("'", "''")
-    sql = f"SELECT filename, file_row_number, k FROM read_parquet('{escaped}', filename=true, file_row_number=true)"
+    scan = f"read_parquet('{escaped}', filename=true, file_row_number=true)"
+    sql = f"SELECT filename, file_row_number, k FROM {scan}"
     found = duckdb.sql(sql).fetchall()
     assert {(name, number) for name, number, key in found if number == key} == {
         (str(path), n) for n in range(50)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,12 +86,17 @@ def _read(settings: Settings) -> tuple[LakeStatus, SourceStatus]:
 
 
 def _watch(settings: Settings) -> None:
-    """Show both sides until Ctrl-C."""
-    pause = threading.Event()
+    """Show both sides until Ctrl-C: in place on a terminal, one below the other elsewhere."""
+    out, pause = console(), threading.Event()
     try:
-        with Live(console=console(), refresh_per_second=2) as live:
+        with Live(console=out, auto_refresh=False) if out.is_terminal else nullcontext() as live:
             while True:
-                live.update(_screen(settings, *_read(settings)))
+                screen = _screen(settings, *_read(settings))
+                if live is None:
+                    out.print(screen)
+                else:
+                    live.update(screen, refresh=True)
+                sys.stdout.flush()
                 pause.wait(WATCH_EVERY_S)
     except KeyboardInterrupt:
         next_step("`smartstream verify` compares source and lake, row for row.")

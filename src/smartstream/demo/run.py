@@ -32,7 +32,7 @@ TICK_S = 0.2
 CONFIGURATION = """\
 version: 1
 name: demo
-source: {url: "${file:source-url}", discover_every: 2s}
+source: {url: "${file:source-url}", discover_every: 2s, heartbeat: 200ms}
 lake: {warehouse: ./lake}
 maintenance: {every: 10s}
 """

@@ -110,6 +110,8 @@ class CaptureLoop:
                 failures += 1
                 _LOG.warning("capture interrupted, trying again in %.1f s: %s", wait_s, error)
                 self._stop.wait(wait_s)
+        if self._reached(until()) and self.progress_lsn > self._journal.state.durable_lsn:
+            self._journal.append(EntryKind.CHANGES, lsn=self.progress_lsn)
 
     def report_drift(self, schema: TableSchema, lsn: int) -> None:
         """Note that the catalog shows ``schema``; it counts once the stream has passed ``lsn``."""

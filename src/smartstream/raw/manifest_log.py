@@ -39,7 +39,6 @@ class ManifestLog:
         self._applied_seq = 0
         self._loaded_at: datetime | None = None
         self._in_doubt: Entry | None = None  # may be written, now or later
-        self._must_load = False
 
     @property
     def state(self) -> LakeState:
@@ -63,7 +62,7 @@ class ManifestLog:
             RawCorrupt: an entry is damaged or missing.
         """
         with self._lock:
-            self._loaded_at, self._must_load = self._clock(), False
+            self._loaded_at = self._clock()
             self._state, self._applied_seq = self._load_checkpoint()
             if self._state.seq:
                 self._read(self._state.seq)  # a checkpoint without its log is no state to build on
@@ -101,8 +100,8 @@ class ManifestLog:
         """Make the next entry durable; only then do its files exist.
 
         A store that does not say whether it wrote is asked again.  When that does not
-        help, the entry stays in doubt: the same append may be repeated, any other is
-        refused until ``load`` has told what is there.
+        help, the entry stays in doubt: the same append may be repeated; any other
+        succeeds only if the entry was not written, and else asks for ``load``.
 
         Raises:
             ManifestConflict: another process has written this entry.
@@ -115,8 +114,6 @@ class ManifestLog:
             doubted = self._in_doubt
             if doubted is not None and replace(doubted, written_at=entry.written_at) == entry:
                 entry = doubted  # byte for byte what may be there already
-            elif self._must_load:
-                raise StoreUnavailable(f"{entry_key(seq)} may be written or not: load the log again")
             state = self._state.apply(entry)
             self._commit(entry)
             self._state, self._in_doubt = state, None
@@ -147,7 +144,7 @@ class ManifestLog:
                 raise StoreUnavailable(f"{key} was written after all: load the log again")
             raise ManifestConflict(f"{key} was written by another process") from failure
         if isinstance(failure, StoreUnavailable | None) or found == data:
-            self._in_doubt, self._must_load = entry, True
+            self._in_doubt = entry
         raise failure or StoreUnavailable(f"{key} exists and can't be read")
 
     def _found(self, key: str) -> bytes | None:

@@ -20,7 +20,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
-from pyiceberg.types import DoubleType, FloatType, IntegerType, LongType, NestedField, PrimitiveType
+from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 from pyroaring import BitMap
 
 from smartstream.trusted.engine import Engine, literal, quoted
@@ -180,8 +180,6 @@ def _may_hold(file: DataFile, column: NestedField, ordered: list[Any]) -> bool:
 
 def _bound(kind: PrimitiveType, value: bytes) -> Any:
     """A bound as a value that compares with ``_ordered``."""
-    if isinstance(kind, LongType) and len(value) == 4:
-        kind = IntegerType()  # written before the column was widened
     decoded: Any = from_bytes(kind, value)
     return decoded.encode() if isinstance(decoded, str) else decoded
 

@@ -78,14 +78,31 @@ def _numerics(text: pa.Array, type_: PgType) -> Cast:
     if not pa.types.is_decimal(target):
         return Cast(text)
 
-    def shorten(values: pa.Array) -> pa.Array:
-        # 1.500 has scale 3 but fits in scale 1: zeros at the end carry no value.
-        return pc.replace_substring_regex(values, r"(\.\d*?)0+$", r"\1")
-
     whole = target.precision - target.scale
+    if whole and _few_digits(text, whole, target.scale):
+        try:
+            return Cast(text.cast(target))
+        except pa.ArrowInvalid:
+            pass  # NaN or infinity: the exact path below
+    # 1.500 has scale 3 but fits in scale 1: zeros at the end carry no value.
+    shortened = pc.replace_substring_regex(text, r"(\.\d*?)0+$", r"\1")
     pattern = rf"^-?(0|[1-9]\d{{0,{whole - 1}}})" if whole else "^-?0"
-    pattern += rf"(\.\d{{0,{target.scale}}})?$"
-    return _clean_cast(text, pattern, lambda values: values.cast(target), prepare=shorten)
+    clean = pc.match_substring_regex(shortened, pattern + rf"(\.\d{{0,{target.scale}}})?$")
+    return _cast_clean(shortened, clean, lambda values: values.cast(target))
+
+
+def _few_digits(text: pa.Array, whole: int, scale: int) -> bool:
+    """Whether no value has more digits before or behind the point than fit.
+
+    Arrow's cast to decimal needs this guard: of texts with too many digits it makes
+    wrong numbers without an error (pyarrow 26).
+    """
+    length, point = pc.binary_length(text), pc.find_substring(text, ".")
+    has_point = pc.greater_equal(point, 0)
+    before = pc.subtract(pc.if_else(has_point, point, length), pc.starts_with(text, "-").cast(pa.int32()))
+    behind = pc.if_else(has_point, pc.subtract(pc.subtract(length, point), 1), 0)
+    fits = pc.and_(pc.less_equal(before, whole), pc.less_equal(behind, scale))
+    return bool(pc.all(fits, min_count=0).as_py())
 
 
 def _dates(text: pa.Array, type_: PgType) -> Cast:
@@ -111,21 +128,17 @@ def _times(text: pa.Array, type_: PgType) -> Cast:
     return _clean_cast(text, r"^([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,6})?$", convert)
 
 
-def _clean_cast(
-    text: pa.Array,
-    pattern: str,
-    convert: Callable[[pa.Array], pa.Array],
-    *,
-    prepare: Callable[[pa.Array], pa.Array] | None = None,
-) -> Cast:
+def _clean_cast(text: pa.Array, pattern: str, convert: Callable[[pa.Array], pa.Array]) -> Cast:
     """Convert the whole column; if that fails, the values that match; the others are untyped."""
     try:
         return Cast(convert(text))
     except pa.ArrowInvalid:
-        pass  # some value needs the exact path below
-    prepared = prepare(text) if prepare else text
-    clean = pc.match_substring_regex(prepared, pattern)
-    values = pc.if_else(clean, prepared, pa.scalar(None, pa.string()))
+        return _cast_clean(text, pc.match_substring_regex(text, pattern), convert)
+
+
+def _cast_clean(text: pa.Array, clean: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> Cast:
+    """Convert the ``clean`` values; the others are untyped."""
+    values = pc.if_else(clean, text, pa.scalar(None, pa.string()))
     try:
         return Cast(convert(values), pc.fill_null(pc.invert(clean), False))
     except pa.ArrowInvalid as error:
