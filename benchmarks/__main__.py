@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import apply, catch_up, live_lag, memory, snapshot_copy
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import apply, catch_up, live_lag, memory, snapshot_copy
 
 Benchmark = Callable[[], dict[str, Any]]
 

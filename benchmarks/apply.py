@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import psycopg
+
 from benchmarks.setting import create_orders, lake, running_pipeline, server, wait_until
 
 
@@ -14,7 +15,10 @@ def run(rows: int, batches: tuple[int, ...]) -> dict[str, Any]:
     result: dict[str, Any] = {"rows": rows}
     with server() as running, lake(running.url, defaults={"flush": {"every": "50ms"}}) as settings:
         create_orders(running.url, rows)
-        with running_pipeline(settings) as pipeline, psycopg.connect(running.url, autocommit=True) as connection:
+        with (
+            running_pipeline(settings) as pipeline,
+            psycopg.connect(running.url, autocommit=True) as connection,
+        ):
             wait_until(pipeline.ready, 600)
             for size in batches:
                 before = pipeline.progress().applied_count

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.setting import create_orders, create_slot, lake, make_backlog, receive, server, timed, wal_end
-
 from smartstream.capture.connect import connect
 from smartstream.config import Settings
 from smartstream.lsn import parse_lsn

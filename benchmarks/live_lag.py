@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import psycopg
+
 from benchmarks.setting import create_orders, lake, running_pipeline, server, wait_until
 
 TRANSACTION_ROWS = 20

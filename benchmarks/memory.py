@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import psycopg
-from benchmarks.setting import create_orders, lake, peak_rss_mib, server
 
+from benchmarks.setting import create_orders, lake, peak_rss_mib, server
 from smartstream.pipeline import Pipeline
 
 

@@ -26,7 +26,8 @@ CREATE TABLE orders (
 """
 FILL = """
 INSERT INTO orders
-SELECT n, n %% 5000, n / 100.0, n * 3, 'new', 'order number ' || n, timestamptz '2026-01-01' + n * interval '1 s',
+SELECT n, n %% 5000, n / 100.0, n * 3, 'new', 'order number ' || n,
+       timestamptz '2026-01-01' + n * interval '1 s',
        date '2026-01-01' + n %% 365, n %% 2 = 0, n / 7.0, md5(n::text)::uuid
 FROM generate_series(%s::integer, %s::integer) n
 """
@@ -104,7 +105,8 @@ def receive(running: PostgresServer, slot: str, upto: str) -> None:
     subprocess.run(
         [
             str(running.bin_dir / "pg_recvlogical"), "-d", running.url, "-S", slot, "--start", "--no-loop",
-            "--endpos", upto, "-o", "proto_version=1", "-o", "publication_names=smartstream", "-f", "/dev/null",
+            "--endpos", upto, "-o", "proto_version=1", "-o", "publication_names=smartstream",
+            "-f", "/dev/null",
         ],
         check=True,
     )  # fmt: skip

@@ -6,7 +6,6 @@ import threading
 from typing import Any
 
 from benchmarks.setting import copy_out, create_orders, lake, running_pipeline, server, timed, wait_until
-
 from smartstream.pipeline import Pipeline
 
 
@@ -18,9 +17,10 @@ def run(rows: int) -> dict[str, Any]:
         baseline = timed(lambda: copy_out(running, "orders"))
         with lake(running.url) as settings:
             raw = timed(lambda: _copy_to_raw(Pipeline(settings)))
-        with lake(running.url, source={"url": running.url, "slot": {"name": "second"}}) as settings, running_pipeline(
-            settings
-        ) as pipeline:
+        with (
+            lake(running.url, source={"url": running.url, "slot": {"name": "second"}}) as settings,
+            running_pipeline(settings) as pipeline,
+        ):
             trusted = timed(lambda: wait_until(pipeline.ready, 600))
     return {
         "rows": rows,

@@ -145,7 +145,9 @@ class SlotInUse(SourceError):
     """Another process reads the slot."""
 
     retry = Retry.TRANSIENT
-    hint = "Another SmartStream may be running on this slot; stop it, or give this one source.slot.name of its own."
+    hint = (
+        "Stop the other SmartStream that runs on this slot, or give this one a source.slot.name of its own."
+    )
 
 
 class SlotLost(SourceError):

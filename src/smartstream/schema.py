@@ -23,7 +23,7 @@ RESERVED_NAMES = frozenset({*(f.name for f in CHANGE_FIELDS), OLD_KEY, UNTYPED, 
 
 DECIMAL_DIGITS_MAX = 38
 BARE_NUMERIC_SCALE = 20
-"""A ``numeric`` without precision becomes decimal(38, 20), as wide as a quotient; what does not fit is kept as text."""
+"""A ``numeric`` without precision is carried as decimal(38, 20), room for a quotient; see ``_untyped``."""
 
 
 class Kind(StrEnum):
@@ -192,6 +192,4 @@ class TableSchema:
             Column(c["name"], c["attnum"], PgType.from_dict(c["type"]), c["nullable"])
             for c in value["columns"]
         )
-        return TableSchema(
-            value["oid"], value["schema"], value["name"], columns, tuple(value["key"])
-        )
+        return TableSchema(value["oid"], value["schema"], value["name"], columns, tuple(value["key"]))

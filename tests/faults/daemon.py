@@ -70,7 +70,12 @@ class Daemon:
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command to its end."""
         return subprocess.run(
-            self._command(*arguments), env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False
+            self._command(*arguments),
+            env=self._environment,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def verify(self) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 
 import psycopg
-from tests.faults.daemon import Daemon
-from tests.types_table import SETUP, create_statement, insert_statements
 
 from smartstream.testing.postgres import PostgresServer
+from tests.faults.daemon import Daemon
+from tests.types_table import SETUP, create_statement, insert_statements
 
 KILLS = int(os.environ.get("SMARTSTREAM_TEST_KILLS", "5"))
 SECONDS = int(os.environ.get("SMARTSTREAM_TEST_KILL_SECONDS", "15"))
@@ -42,7 +42,9 @@ def test_pgbench_with_kills_is_equal(postgres: PostgresServer, database: str, tm
     print(f"seed {seed}")
     daemon = Daemon(tmp_path, database)
     work = subprocess.Popen(
-        [pgbench, "-c", "4", "-T", str(SECONDS + 5), database], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [pgbench, "-c", "4", "-T", str(SECONDS + 5), database],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         kill_at_random_moments(daemon, random.Random(seed))

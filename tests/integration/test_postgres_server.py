@@ -94,9 +94,7 @@ def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
     assert not Path(folder).exists()
 
 
-def test_an_installed_server_is_found_by_its_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_server_is_found_by_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for major in (9, 15, 16):
         folder = tmp_path / str(major) / "bin"
         folder.mkdir(parents=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import psycopg
 import pyarrow as pa
 import pytest
-from tests.types_table import CASES, SETUP, create_statement, insert_statements
 
 from smartstream.capture import catalog
 from smartstream.capture.catchup import _messages
 from smartstream.capture.connect import adbc_connect, connect
 from smartstream.capture.pgoutput import Parser
 from smartstream.capture.values import changelog, from_snapshot, snapshot_expression
+from tests.types_table import CASES, SETUP, create_statement, insert_statements
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,9 @@ def apply(target: dict[Key, tuple[str, int]], changes: list[dict[str, object]], 
         target.clear()
     keys = {(r["a"], r["b"]) for r in wanted_keys(net, SCHEMA).to_pylist()} if net.missing else set()
     old = [{"a": k[0], "b": k[1], "big": target[k][0], "_untyped": None} for k in keys if k in target]
-    old_schema = pa.schema([("a", pa.int32()), ("b", pa.string()), ("big", pa.string()), ("_untyped", pa.string())])
+    old_schema = pa.schema(
+        [("a", pa.int32()), ("b", pa.string()), ("big", pa.string()), ("_untyped", pa.string())]
+    )
     filled = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA)
     assert not filled.unresolved.num_rows
     upserts = filled.upserts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from tests.properties.test_fold import SCHEMA, Source
 
 from smartstream.transform.fold import fold
 from smartstream.transform.partition import can_partition, key_partitions
+from tests.properties.test_fold import SCHEMA, Source
 
 
 def changelog(seed: int, *, toast: bool) -> pa.Table:

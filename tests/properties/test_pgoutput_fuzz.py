@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.pgoutput_encoder import begin, commit, delete, insert, messages, relation, truncate, update
 
 from smartstream.capture.pgoutput import Parser
 from smartstream.errors import ProtocolError
+from tests.pgoutput_encoder import begin, commit, delete, insert, messages, relation, truncate, update
 
 STREAM = [
     relation(1, "a", [("id", 23, True), ("x", 25, False)]),

@@ -55,7 +55,8 @@ def test_old_changes_are_read_under_the_new_schema() -> None:
     new = table(Column("key", 1, INT8), Column("b", 3, INT8), Column("c", 4, TEXT), key=("key",))
     row = {
         "_op": "u", "_commit_lsn": 1, "_ordinal": 0, "_commit_ts": None, "_xid": 1,
-        "_unchanged": ["a", "b"], "_old_key": {"id": 5}, "_untyped": None, "id": 6, "a": None, "b": None,
+        "_unchanged": ["a", "b"], "_old_key": {"id": 5},
+        "_untyped": '{"a": "x", "b": "y"}', "id": 6, "a": None, "b": None,
     }  # fmt: skip
     changes = pa.Table.from_pylist([row, {**row, "_old_key": None, "b": 3}], OLD.changelog_schema())
     result = project(changes, OLD, new, {4: pa.scalar("x")})
@@ -63,4 +64,5 @@ def test_old_changes_are_read_under_the_new_schema() -> None:
     first, second = result.to_pylist()
     assert (first["key"], first["b"], first["c"]) == (6, None, "x")
     assert first["_unchanged"] == ["b"] and first["_old_key"] == {"key": 5}
+    assert first["_untyped"] == '{"b": "y"}'
     assert second["_old_key"] is None and second["b"] == 3

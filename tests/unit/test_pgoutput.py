@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+from smartstream.capture.pgoutput import Parser, RowBlock, split_at_last_commit
+from smartstream.errors import ProtocolError
 from tests.pgoutput_encoder import (
     UNCHANGED,
     begin,
@@ -14,9 +17,6 @@ from tests.pgoutput_encoder import (
     truncate,
     update,
 )
-
-from smartstream.capture.pgoutput import Parser, RowBlock, split_at_last_commit
-from smartstream.errors import ProtocolError
 
 INT, TEXT = 23, 25
 R1 = relation(1, "a", [("id", INT, True), ("x", TEXT, False)])
@@ -96,13 +96,29 @@ def test_truncate_is_a_change_of_each_of_its_tables() -> None:
 
 
 def test_transactions_that_are_durable_already_are_dropped() -> None:
-    stream = [R1, begin(10), insert(1, ["1", "p"]), commit(10, 20), begin(20), insert(1, ["2", "q"]), commit(20)]
+    stream = [
+        R1,
+        begin(10),
+        insert(1, ["1", "p"]),
+        commit(10, 20),
+        begin(20),
+        insert(1, ["2", "q"]),
+        commit(20),
+    ]
     (block,) = Parser(skip_before_lsn=20).feed(messages(stream)).blocks
     assert rows(block) == [("i", 20, 0, b"2", b"q")]
 
 
 def test_origins_types_and_messages_are_passed_over() -> None:
-    stream = [b"O" + bytes(9), b"Y" + bytes(6), R1, begin(10), b"M" + bytes(14), insert(1, ["1", "p"]), commit(10)]
+    stream = [
+        b"O" + bytes(9),
+        b"Y" + bytes(6),
+        R1,
+        begin(10),
+        b"M" + bytes(14),
+        insert(1, ["1", "p"]),
+        commit(10),
+    ]
     (block,) = Parser().feed(messages(stream)).blocks
     assert rows(block) == [("i", 10, 0, b"1", b"p")]
 

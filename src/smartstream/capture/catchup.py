@@ -35,7 +35,8 @@ from smartstream.lsn import format_lsn, parse_lsn
 
 # Quoted literals, not parameters: ADBC uses COPY only for statements without parameters.
 _COPY_SLOT = sql.SQL(
-    "SELECT made.slot_name::text FROM pg_catalog.pg_copy_logical_replication_slot({slot}, {ahead}, true) AS made"
+    "SELECT made.slot_name::text"
+    " FROM pg_catalog.pg_copy_logical_replication_slot({slot}, {ahead}, true) AS made"
 )
 _GET = sql.SQL(
     "SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, {upto}::pg_lsn, {count}::integer,"

@@ -123,7 +123,9 @@ class _Rows:
 
     def pick(self, mask: Mask | Ints) -> _Rows:
         """Some of them."""
-        return _Rows(*(getattr(self, name)[mask] for name in ("index", "kind", "lsn", "ordinal", "ts", "xid")))
+        return _Rows(
+            *(getattr(self, name)[mask] for name in ("index", "kind", "lsn", "ordinal", "ts", "xid"))
+        )
 
 
 class Parser:
@@ -189,9 +191,7 @@ class Parser:
         end = int(data.int64(messages.starts[commits[-1:]] + 10)[0]) if len(commits) else None
         return rows.pick(rows.lsn >= self._skip_before_lsn), end
 
-    def _segments(
-        self, data: Bytes, messages: Messages, kinds: npt.NDArray[np.uint8]
-    ) -> Iterator[range]:
+    def _segments(self, data: Bytes, messages: Messages, kinds: npt.NDArray[np.uint8]) -> Iterator[range]:
         """Stretches of messages in which no known relation changes its definition.
 
         The relations of a stretch are in ``self._relations`` while it is handled.

@@ -67,12 +67,14 @@ class StreamingReader:
     def _start(self, source: Source) -> None:
         """Issue START_REPLICATION; pgoutput protocol 1 exists in every supported version."""
         publication = '"' + source.publication.replace('"', '""') + '"'
-        statement = sql.SQL("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})").format(
-            sql.Identifier(source.slot.name), sql.Literal(publication)
-        )
+        statement = sql.SQL(
+            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})"
+        ).format(sql.Identifier(source.slot.name), sql.Literal(publication))
         result = self._pg.exec_(statement.as_bytes(None))
         if result.status != pq.ExecStatus.COPY_BOTH:
-            raise map_error(psycopg.errors.error_from_result(result), f"streaming from slot {source.slot.name}")
+            raise map_error(
+                psycopg.errors.error_from_result(result), f"streaming from slot {source.slot.name}"
+            )
         self._pg.nonblocking = 1
 
     def read(self, wait_s: float) -> SlotRead:

@@ -126,7 +126,9 @@ def _column(data: Bytes, position: Ints, limit: Ints) -> _Spans:
     unchanged = kind == _UNCHANGED
     _check_kinds(kind, sent | unchanged | (kind == _NULL))
     _within(np.where(sent, position + 5, position), limit)
-    length = data.uint32(np.minimum(position + 1, data.last(4))) if data.last(4) >= 0 else np.zeros_like(position)
+    length = (
+        data.uint32(np.minimum(position + 1, data.last(4))) if data.last(4) >= 0 else np.zeros_like(position)
+    )
     start = position + np.where(sent, 5, 1)
     end = start + np.where(sent, length, 0)
     _within(end, limit)

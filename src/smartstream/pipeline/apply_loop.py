@@ -335,7 +335,8 @@ class ApplyLoop:
         settling = self._settling.get(schema.id)
         if settling is None:
             raise TableCorrupt(
-                f"{schema.id}: {keys.num_rows} updates leave values unchanged in rows that the trusted table lacks"
+                f"{schema.id}: {keys.num_rows} updates leave values unchanged in rows"
+                " that the trusted table lacks"
             )
         settling.unresolved |= _key_tuples(keys)
 

@@ -71,9 +71,7 @@ class CopyLoop:
         entry = self._journal.append_copy_start(schema.id, detail)
         self._meter.rows_copied[schema.id] = 0
         self._meter.rows_estimate[schema.id] = plan.row_estimate
-        self._enqueue(
-            Copy(schema, generation, entry.lsn, plan.chunks, plan.filenode, plan.xmin)
-        )
+        self._enqueue(Copy(schema, generation, entry.lsn, plan.chunks, plan.filenode, plan.xmin))
 
     def resume(self, state: LakeState, tables: Iterable[TableSchema]) -> None:
         """Go on with the copies that an earlier run left unfinished."""

@@ -33,6 +33,7 @@ from smartstream.raw.store import open_store
 from smartstream.raw.writer import RawWriter
 from smartstream.schema import TableSchema
 from smartstream.trusted.catalog import open_catalog
+from smartstream.trusted.engine import Engine
 from smartstream.trusted.table import TrustedTable
 
 _LOG = logging.getLogger(__name__)
@@ -82,10 +83,17 @@ class Pipeline:
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
         )
         iceberg = open_catalog(self._settings.lake)
+        limits = self._settings.limits
+        engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
         self._apply = ApplyLoop(
             self._settings,
             store=store,
-            open_table=partial(TrustedTable.open, iceberg),
+            open_table=partial(
+                TrustedTable.open,
+                iceberg,
+                engine=engine,
+                target_bytes=self._settings.maintenance.target_file_bytes,
+            ),
             start_copy=copies.start,
             clock=self._clock,
             **common,
@@ -98,7 +106,7 @@ class Pipeline:
             self._spawn("capture", partial(capture.run, until)),
             self._spawn("apply", self._apply.run),
             self._spawn("maintenance", maintenance.run),
-            *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(self._settings.limits.copy_workers)),
+            *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(limits.copy_workers)),
         ]
         try:
             self._keep_house(stop, log, capture, copies, captured=threads[0] if once else None)

@@ -35,9 +35,7 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
     log = ManifestLog(store, clock)
     log.load()
     journal = Journal(log, payload_bytes_max=0)
-    copies = CopyLoop(
-        settings, journal=journal, writer=RawWriter(store, clock), meter=Meter(), stop=Event()
-    )
+    copies = CopyLoop(settings, journal=journal, writer=RawWriter(store, clock), meter=Meter(), stop=Event())
     with connect(settings.source) as connection:
         info = slot.inspect(connection, settings.source.slot.name)
         if info is not None and info.active:

@@ -87,4 +87,4 @@ def _folder(table: str) -> str:
     if len(name.encode()) <= _FOLDER_LENGTH_MAX:
         return name
     digest = hashlib.sha256(table.encode()).hexdigest()[:16]
-    return f"{name.encode()[:_FOLDER_LENGTH_MAX - 17].decode(errors='ignore')}-{digest}"
+    return f"{name.encode()[: _FOLDER_LENGTH_MAX - 17].decode(errors='ignore')}-{digest}"

@@ -18,8 +18,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.change import COMMIT_LSN, DELETE, INSERT, OLD_KEY, OP, ORDINAL, READ, TRUNCATE, UNCHANGED, UNTYPED
-from smartstream.schema import TRUSTED_LSN, TableSchema
+from smartstream.change import (
+    COMMIT_LSN,
+    DELETE,
+    INSERT,
+    OLD_KEY,
+    OP,
+    ORDINAL,
+    READ,
+    TRUNCATE,
+    UNCHANGED,
+    UNTYPED,
+)
+from smartstream.schema import TableSchema
 from smartstream.transform.keys import Ints, concat_keys, key_ids
 from smartstream.transform.rows import trusted_rows
 
@@ -204,10 +215,7 @@ def _lineage(changelog: pa.Table, row_ids: Ints, moved: Ints, schema: TableSchem
     them the changes are walked one by one: rare enough to be simple.
     """
     unchanged = pc.is_valid(changelog[UNCHANGED]).to_numpy()
-    if not unchanged[moved].any():
-        rows = row_ids
-    else:
-        rows = _walk_lineage(changelog, row_ids, moved, schema)
+    rows = row_ids if not unchanged[moved].any() else _walk_lineage(changelog, row_ids, moved, schema)
     reverse = np.arange(len(rows))[::-1]
     return rows, _last_index(rows[reverse], reverse)
 

@@ -55,10 +55,10 @@ def _cut_moves(changelog: pa.Table, schema: TableSchema) -> pa.Table:
     deletes = old.set_column(0, changelog.schema.field(OP), pa.array([DELETE] * len(old), pa.string()))
     for name in schema.key:
         index = deletes.schema.get_field_index(name)
-        deletes = deletes.set_column(index, deletes.schema.field(index), pc.struct_field(old[OLD_KEY], [name]))
+        deletes = deletes.set_column(
+            index, deletes.schema.field(index), pc.struct_field(old[OLD_KEY], [name])
+        )
     index = changelog.schema.get_field_index(OLD_KEY)
     field = changelog.schema.field(index)
-    parts = [
-        part.set_column(index, field, pa.nulls(len(part), field.type)) for part in (deletes, changelog)
-    ]
+    parts = [part.set_column(index, field, pa.nulls(len(part), field.type)) for part in (deletes, changelog)]
     return pa.concat_tables(parts)

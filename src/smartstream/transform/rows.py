@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.change import CHANGE_FIELDS, COMMIT_LSN, OLD_KEY, UNCHANGED
+from smartstream.change import CHANGE_FIELDS, COMMIT_LSN, OLD_KEY, UNCHANGED, UNTYPED
 from smartstream.schema import TRUSTED_LSN, TableSchema
 
 
@@ -51,6 +52,8 @@ def project(
             arrays.append(_rename_lists(changes[UNCHANGED], old, new))
         elif field.name == OLD_KEY:
             arrays.append(_rename_struct(changes[OLD_KEY], old, field))
+        elif field.name == UNTYPED:
+            arrays.append(_rename_flags(changes[UNTYPED], old, new))
         elif field.name in fixed or column is None:
             arrays.append(changes[field.name])
         elif column.attnum in names:
@@ -76,6 +79,20 @@ def _rename_lists(lists: pa.ChunkedArray, old: TableSchema, new: TableSchema) ->
         for row in lists.to_pylist()
     ]
     return pa.chunked_array([pa.array(renamed, lists.type)])
+
+
+def _rename_flags(flags: pa.ChunkedArray, old: TableSchema, new: TableSchema) -> pa.ChunkedArray:
+    """The texts of untyped values under the columns' new names; most changelogs have none."""
+    if flags.null_count == len(flags):
+        return flags
+    attnums = {column.name: column.attnum for column in old.columns}
+    names = {column.attnum: column.name for column in new.columns}
+    renamed: list[str | None] = []
+    for flag in flags.to_pylist():
+        texts = json.loads(flag) if flag else {}
+        kept = {names[attnums[name]]: text for name, text in texts.items() if attnums[name] in names}
+        renamed.append(json.dumps(kept, ensure_ascii=False) if kept else None)
+    return pa.chunked_array([pa.array(renamed, pa.string())])
 
 
 def _rename_struct(structs: pa.ChunkedArray, old: TableSchema, field: pa.Field) -> pa.Array:

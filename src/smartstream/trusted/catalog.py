@@ -139,7 +139,7 @@ def _s3_properties(s3: Any) -> dict[str, str]:
     for name, attribute in names.items():
         value = getattr(s3, attribute, None)
         if value is not None:
-            found[name] = str(value if isinstance(value, str) else value.get())
+            found[name] = str(value if isinstance(value, str) else value.reveal())
     return found
 
 

@@ -160,7 +160,12 @@ def _bytes(text: pa.Array, type_: PgType) -> Cast:
     offsets = offsets - offsets[0]
     present = text.is_valid().to_numpy(zero_copy_only=False)
     begin, size = offsets[:-1][present], np.diff(offsets)[present]
-    if (size < 2).any() or (size % 2).any() or (data[begin] != ord("\\")).any() or (data[begin + 1] != ord("x")).any():
+    if (
+        (size < 2).any()
+        or (size % 2).any()
+        or (data[begin] != ord("\\")).any()
+        or (data[begin + 1] != ord("x")).any()
+    ):
         raise ProtocolError("a bytea is not in hexadecimal form: bytea_output must be hex")
     keep = np.zeros(len(data), np.bool_)
     marks = np.zeros(len(data) + 1, np.int8)

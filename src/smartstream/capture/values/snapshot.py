@@ -17,7 +17,16 @@ import pyarrow.compute as pc
 from smartstream.capture.values.calendar import date_text, timestamp_text
 from smartstream.capture.values.cast import Cast, cast
 from smartstream.capture.values.untyped import untyped_json
-from smartstream.change import CHANGE_FIELDS, COMMIT_LSN, OLD_KEY, OP, ORDINAL, READ, SNAPSHOT_ORDINAL, UNTYPED
+from smartstream.change import (
+    CHANGE_FIELDS,
+    COMMIT_LSN,
+    OLD_KEY,
+    OP,
+    ORDINAL,
+    READ,
+    SNAPSHOT_ORDINAL,
+    UNTYPED,
+)
 from smartstream.schema import Column, Kind, TableSchema
 
 _BINARY = frozenset(
