@@ -34,22 +34,54 @@ QUICK: dict[str, Benchmark] = {
     "apply_1m": lambda: apply.run(200_000, (1_000, 10_000)),
 }
 
+# What is wanted on 2 cores, of the full sizes: at least (ratios), at most (the rest).
+WANTED: dict[str, dict[str, float]] = {
+    "catch_up": {"to_raw_ratio": 2.5, "to_trusted_ratio": 1.3},
+    "snapshot_copy": {"to_trusted_ratio": 0.35},
+    "live_lag_2k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
+    "live_lag_10k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
+    "memory": {"peak_rss_mib": 1024},
+}
 
-def main(arguments: list[str]) -> None:
-    """Run the benchmarks named, or all of them."""
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmarks named, or all of them; 1 when one of them failed to run."""
     chosen = QUICK if "--quick" in arguments else FULL
     names = [name for name in arguments if not name.startswith("-")] or list(chosen)
+    unknown = [name for name in names if name not in chosen]
+    if unknown:
+        raise SystemExit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(chosen)}")
     console = Console(stderr=True)
     results: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "python": platform.python_version()}}
-    table = Table("benchmark", "figure", "value")
+    table = Table("benchmark", "figure", "value", "wanted")
+    failed = False
     for name in names:
         console.print(f"{name} …")
-        results[name] = chosen[name]()
-        for figure, value in results[name].items():
-            table.add_row(name, figure, f"{value:,}")
+        try:
+            results[name] = chosen[name]()
+        except Exception as error:  # the others are worth having all the same
+            console.print_exception()
+            results[name], failed = {"error": type(error).__name__}, True
+        _add(table, name, results[name])
     console.print(table)
     sys.stdout.write(json.dumps(results) + "\n")
+    return int(failed)
+
+
+def _add(table: Table, name: str, figures: dict[str, Any]) -> None:
+    """One benchmark's lines of the table."""
+    for figure, value in figures.items():
+        wanted = WANTED.get(name, {}).get(figure)
+        text = value if isinstance(value, str) else f"{value:,}"
+        table.add_row(name, figure, text, "" if wanted is None else _verdict(figure, value, wanted))
+
+
+def _verdict(figure: str, value: float, wanted: float) -> str:
+    """What is wanted, and whether it is reached."""
+    at_least = figure.endswith("_ratio")
+    reached = value >= wanted if at_least else value <= wanted
+    return f"{'≥' if at_least else '≤'} {wanted:,} {'[green]yes[/]' if reached else '[red]no[/]'}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,31 +1,114 @@
-"""Applying a batch of changes to trusted tables of different sizes."""
+"""Applying a batch of changes to a trusted table: fold, locate, write, commit; no server."""
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
-import psycopg
+import numpy as np
+import pyarrow as pa
 
-from benchmarks.setting import create_orders, lake, running_pipeline, server, wait_until
+from smartstream.change import COMMIT_LSN, COMMIT_TS, OP, ORDINAL, UNTYPED, XID
+from smartstream.config import Lake
+from smartstream.schema import TRUSTED_LSN, Column, Kind, PgType, TableSchema
+from smartstream.transform.fold import fold
+from smartstream.trusted.catalog import open_catalog
+from smartstream.trusted.table import Position, TrustedTable
+
+SEED = 1
+REPEATS = 3
+CHUNK_ROWS = 250_000
+
+_TYPES = {
+    "id": PgType("integer", Kind.INT4),
+    "customer": PgType("integer", Kind.INT4),
+    "amount": PgType("numeric(12,2)", Kind.NUMERIC, precision=12, scale=2),
+    "quantity": PgType("bigint", Kind.INT8),
+    "status": PgType("text", Kind.TEXT),
+    "note": PgType("text", Kind.TEXT),
+    "weight": PgType("double precision", Kind.FLOAT8),
+}
+ORDERS = TableSchema(
+    oid=1,
+    schema="public",
+    name="orders",
+    columns=tuple(Column(name, number, kind) for number, (name, kind) in enumerate(_TYPES.items(), 1)),
+    key=("id",),
+)
 
 
 def run(rows: int, batches: tuple[int, ...]) -> dict[str, Any]:
-    """Milliseconds from commit to queryable, minus the flush interval's wait, for each batch."""
+    """The median time of batches of each size, their keys scattered over the whole table."""
     result: dict[str, Any] = {"rows": rows}
-    with server() as running, lake(running.url, defaults={"flush": {"every": "50ms"}}) as settings:
-        create_orders(running.url, rows)
-        with (
-            running_pipeline(settings) as pipeline,
-            psycopg.connect(running.url, autocommit=True) as connection,
-        ):
-            wait_until(pipeline.ready, 600)
-            for size in batches:
-                before = pipeline.progress().applied_count
-                connection.execute(
-                    "UPDATE orders SET quantity = quantity + 1 WHERE id %% %s = 0", (max(1, rows // size),)
-                )
+    with tempfile.TemporaryDirectory(prefix="smartstream-bench-") as folder:
+        table = TrustedTable.open(open_catalog(Lake(warehouse=folder)), ORDERS)
+        files = table.write(_base(rows))
+        table.commit(add=files, delete=None, position=Position(1, 1, 1), replace_all=True)
+        choose, seq = np.random.default_rng(SEED), 1
+        for size in batches:
+            times = []
+            for _ in range(REPEATS):
+                seq += 1
+                changelog = _changes(choose, rows, size, seq)
                 begin = time.perf_counter()
-                wait_until(lambda want=before + size: pipeline.progress().applied_count >= want, 120)
-                result[f"apply_{size}_ms"] = round((time.perf_counter() - begin) * 1e3)
+                located = _apply(table, changelog, seq)
+                times.append(time.perf_counter() - begin)
+            result[f"apply_{size}_ms"] = round(statistics.median(times) * 1e3)
+            result[f"locate_{size}_ms"] = round(located * 1e3)
     return result
+
+
+def _apply(table: TrustedTable, changelog: pa.Table, seq: int) -> float:
+    """What the pipeline does with a batch; return the seconds that locating took."""
+    net = fold(changelog, ORDERS)
+    begin = time.perf_counter()
+    located = table.locate(net.keys)
+    seconds = time.perf_counter() - begin
+    table.commit(add=table.write(net.upserts), delete=located, position=Position(seq, seq, 1))
+    return seconds
+
+
+def _values(ids: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of some rows."""
+    texts = pa.array(ids).cast(pa.string())
+    return {
+        "id": pa.array(ids, pa.int32()),
+        "customer": pa.array(ids % 5000, pa.int32()),
+        "amount": pa.array(ids % 100_000, pa.int32()).cast(pa.decimal128(12, 2)),
+        "quantity": pa.array(ids * 3, pa.int64()),
+        "status": pa.array(np.where(ids % 2 == 0, "new", "paid")),
+        "note": texts,
+        "weight": pa.array(ids / 7.0),
+    }
+
+
+def _base(rows: int) -> Iterator[pa.Table]:
+    """The table's rows, in bounded pieces."""
+    for first in range(1, rows + 1, CHUNK_ROWS):
+        ids = np.arange(first, min(first + CHUNK_ROWS, rows + 1))
+        marks = {TRUSTED_LSN: pa.array(np.ones(len(ids), np.int64)), UNTYPED: pa.nulls(len(ids), pa.string())}
+        yield pa.table({**_values(ids), **marks}).cast(ORDERS.trusted_schema())
+
+
+def _changes(choose: np.random.Generator, rows: int, size: int, seq: int) -> pa.Table:
+    """Updates (8 in 10) and deletes (1 in 10) of rows anywhere, and inserts (1 in 10)."""
+    inserts = size // 10
+    present = choose.choice(np.arange(1, rows + 1), size - inserts, replace=False)
+    ids = np.concatenate([present, rows + seq * 1_000_000 + np.arange(inserts)])
+    ops = np.array(["u"] * (size - 2 * inserts) + ["d"] * inserts + ["i"] * inserts)
+    order = choose.permutation(size)
+    columns: dict[str, pa.Array] = {
+        **_values(ids[order]),
+        OP: pa.array(ops[order]),
+        COMMIT_LSN: pa.array(np.full(size, seq)),
+        ORDINAL: pa.array(np.arange(size)),
+        COMMIT_TS: pa.array(np.zeros(size, np.int64)).cast(pa.timestamp("us", tz="UTC")),
+        XID: pa.array(np.full(size, seq)),
+    }
+    schema = ORDERS.changelog_schema()
+    return pa.table(
+        [columns.get(field.name, pa.nulls(size, field.type)).cast(field.type) for field in schema], schema
+    )

@@ -27,8 +27,7 @@ CREATE TABLE orders (
 FILL = """
 INSERT INTO orders
 SELECT n, n %% 5000, n / 100.0, n * 3, 'new', 'order number ' || n,
-       timestamptz '2026-01-01' + n * interval '1 s',
-       date '2026-01-01' + n %% 365, n %% 2 = 0, n / 7.0, md5(n::text)::uuid
+       timestamptz '2026-01-01' + n * interval '1 s', date '2026-01-01' + n %% 365, n %% 2 = 0, n / 7.0, md5(n::text)::uuid
 FROM generate_series(%s::integer, %s::integer) n
 """
 TUNING = {"shared_buffers": "256MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
@@ -42,12 +41,11 @@ def server() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def lake(url: str, **sections: Any) -> Iterator[Settings]:
+def lake(url: str, **source: Any) -> Iterator[Settings]:
     """Settings with a fresh lake in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="smartstream-bench-") as folder:
-        yield Settings.model_validate(
-            {"source": {"url": url}, "lake": {"warehouse": str(Path(folder) / "lake")}, **sections}
-        )
+        warehouse = str(Path(folder) / "lake")
+        yield Settings.model_validate({"source": {"url": url, **source}, "lake": {"warehouse": warehouse}})
 
 
 def create_orders(url: str, rows: int) -> None:
@@ -56,6 +54,7 @@ def create_orders(url: str, rows: int) -> None:
         connection.execute(ORDERS)
         connection.execute(FILL, (1, rows))
         connection.execute("VACUUM ANALYZE orders")
+        connection.execute("CHECKPOINT")
 
 
 def make_backlog(url: str, changes: int, *, per_transaction: int = 1000) -> None:
@@ -64,8 +63,8 @@ def make_backlog(url: str, changes: int, *, per_transaction: int = 1000) -> None
         top = connection.execute("SELECT max(id) FROM orders").fetchone()
         assert top is not None
         next_id, update_from, delete_from = top[0] + 1, 1, top[0]
+        updates, inserts, deletes = (per_transaction * share // 10 for share in (7, 2, 1))
         for _ in range(changes // per_transaction):
-            updates, inserts, deletes = (per_transaction * share // 10 for share in (7, 2, 1))
             connection.execute(
                 "UPDATE orders SET quantity = quantity + 1, status = 'changed' WHERE id >= %s AND id < %s",
                 (update_from, update_from + updates),
@@ -80,8 +79,9 @@ def make_backlog(url: str, changes: int, *, per_transaction: int = 1000) -> None
 
 
 def wal_end(url: str) -> str:
-    """The server's WAL position, as text."""
+    """The server's WAL position, as text; everything before it is flushed."""
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
         row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
         assert row is not None
         return str(row[0])
@@ -105,22 +105,21 @@ def receive(running: PostgresServer, slot: str, upto: str) -> None:
     subprocess.run(
         [
             str(running.bin_dir / "pg_recvlogical"), "-d", running.url, "-S", slot, "--start", "--no-loop",
-            "--endpos", upto, "-o", "proto_version=1", "-o", "publication_names=smartstream",
-            "-f", "/dev/null",
+            "--endpos", upto, "-f", "/dev/null", "-o", "proto_version=1", "-o", "publication_names=smartstream",
         ],
         check=True,
     )  # fmt: skip
 
 
 def copy_out(running: PostgresServer, table: str) -> None:
-    """The baseline: COPY (FORMAT binary) to /dev/null."""
+    """The baseline: COPY (FORMAT binary) to /dev/null, through a client, as a copy must."""
     statement = f"\\copy {table} TO '/dev/null' (FORMAT binary)"
     subprocess.run([str(running.bin_dir / "psql"), running.url, "-qc", statement], check=True)
 
 
 @contextmanager
 def running_pipeline(settings: Settings) -> Iterator[Pipeline]:
-    """A pipeline in a thread of its own."""
+    """A pipeline in a thread of its own; its error is raised at the end."""
     pipeline, stop = Pipeline(settings), threading.Event()
     errors: list[BaseException] = []
 
@@ -134,6 +133,8 @@ def running_pipeline(settings: Settings) -> Iterator[Pipeline]:
     thread.start()
     try:
         yield pipeline
+    except TimeoutError as error:  # perhaps only because the pipeline has stopped
+        raise (errors or [error])[0] from error
     finally:
         stop.set()
         thread.join()
@@ -148,10 +149,17 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise TimeoutError("the benchmark's pipeline did not get there")
-        pause.wait(0.05)
+        pause.wait(0.02)
 
 
 def peak_rss_mib() -> float:
-    """The largest memory this process has had, in MiB."""
+    """The largest memory this process has had, in MiB.
+
+    Linux passes ru_maxrss on from the process that started this one; VmHWM is ours.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 
@@ -19,6 +20,8 @@ class TypeCase:
     flagged: tuple[str, ...] = ()
 
 
+# fmt: off
+# ruff: noqa: E501
 CASES: tuple[TypeCase, ...] = (
     TypeCase("c_smallint", "smallint", "int", ("0", "-32768", "32767")),
     TypeCase("c_integer", "integer", "int", ("0", "-2147483648", "2147483647")),
@@ -185,3 +188,42 @@ def insert_statements(table: str, cases: tuple[TypeCase, ...] = CASES, first_id:
             literals.append(f"({values[row % len(values)]})::{case.sql}")
         statements.append(f"INSERT INTO {table} VALUES ({first_id + row + 1}, {', '.join(literals)})")
     return statements
+
+
+HEAD = """# Types
+
+How each PostgreSQL type is carried. This page is made from the table that the tests run: every type is
+written with its edge values, read by the snapshot copy and by the stream, and both must agree.
+
+Carried exactly, or *flagged*: where the lake's type can't hold a value, the column is null and
+`_untyped`, a JSON object in the same row, holds PostgreSQL's own text of it. Nothing is rounded, clamped
+or dropped. To find such rows: `SELECT * FROM t WHERE _untyped IS NOT NULL`.
+
+| PostgreSQL | in the lake | flagged |
+|---|---|---|
+"""
+
+TAIL = """
+Every type not listed is carried as PostgreSQL's own text. Domains are carried as their base type.
+Trailing zeros of a `numeric` are not kept: 1.50 and 1.5 are the same number. An array is a list when it
+has one dimension and begins at 1; otherwise it is flagged as a whole. `numeric(p,s)` is a decimal up to 38
+digits with 0 ≤ s ≤ p, text beyond.
+"""
+
+
+def page() -> str:
+    """docs/types.md."""
+    rows = []
+    for case in CASES:
+        flagged = ", ".join(f"`{_shown(value)}`" for value in case.flagged)
+        rows.append(f"| `{case.sql}` | {case.carried} | {flagged} |\n")
+    return HEAD + "".join(rows) + TAIL
+
+
+def _shown(value: str) -> str:
+    """A literal as a reader would write it."""
+    return value.replace("'", "").replace("|", "\\|").replace("repeat(9, 2000)::numeric", "a number of 2000 digits")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

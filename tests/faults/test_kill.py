@@ -90,7 +90,8 @@ def random_transactions(url: str, rng: random.Random, stop: threading.Event) -> 
         "UPDATE pairs SET b = b || 'y' WHERE a = %(n)s AND length(b) < 50",
         "UPDATE pairs SET big = repeat(md5(%(n)s::text), 150) WHERE a %% 5 = %(n)s %% 5",
         "DELETE FROM pairs WHERE a = %(n)s",
-        "UPDATE everything SET c_text = repeat('z', %(n)s * 50), c_integer = %(n)s WHERE id %% 20 = %(n)s %% 20",
+        "UPDATE everything SET c_text = repeat('z', %(n)s * 50), c_integer = %(n)s"
+        " WHERE id %% 20 = %(n)s %% 20",
         "UPDATE everything SET c_date = 'infinity', c_numeric_bare = 'NaN' WHERE id = %(n)s",
         "DELETE FROM everything WHERE id = %(n)s",
         "INSERT INTO everything (id, c_jsonb) VALUES (%(n)s, '{\"again\": true}') ON CONFLICT DO NOTHING",

@@ -132,7 +132,7 @@ def test_verify_ends_with_1_and_shows_the_rows_that_differ(
     assert main(["-C", str(shop), "run", "--once"]) == ExitCode.OK
     run_sql(database, "DELETE FROM orders WHERE id = 77")
     capsys.readouterr()
-    assert main(["-C", str(shop), "verify", "--rows", "--wait", "0"]) == ExitCode.FAILED
+    assert main(["-C", str(shop), "verify", "--rows", "--wait", "2"]) == ExitCode.FAILED
     shown = capsys.readouterr().out
     assert "source and lake DIFFER" in shown
     assert "id=77" in shown

@@ -317,7 +317,7 @@ def test_an_entry_in_doubt_may_be_repeated_whether_it_happened_or_not(store: Fau
     assert list(log.entries(0)) == [entry]
 
 
-def test_an_entry_in_doubt_that_was_written_lets_no_other_pass_before_the_log_is_loaded(
+def test_an_entry_in_doubt_that_was_written_must_be_loaded_before_the_next(
     store: FaultyStore,
 ) -> None:
     log = open_log(store)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.capture.values import cast
 from smartstream.change import COMMIT_TS, OLD_KEY, UNCHANGED, UNTYPED
 from smartstream.config import Settings
 from smartstream.errors import TableCorrupt
 from smartstream.manifest import Entry, EntryKind, RawFile
 from smartstream.pipeline.journal import Item, Journal
+from smartstream.pipeline.parts import Base, Part, Settling, fills_of, grouped, key_tuples, parts_of, scalars
 from smartstream.pipeline.progress import Meter
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
@@ -33,41 +32,6 @@ GROUP_ENTRIES_MAX = 50
 LAG_SAMPLES_PER_COMMIT = 500
 MEMORY_PER_RAW_BYTE = 16
 """Memory that folding takes for each byte of a compressed raw file; past the limit it slices."""
-
-
-@dataclass(slots=True)
-class Part:
-    """One raw file of CHANGES for one table: in memory, or to be read."""
-
-    seq: int
-    lsn: int
-    file: RawFile
-    fills: dict[str, str]
-    loaded: tuple[TableSchema, pa.Table] | None = None
-    schema: TableSchema = field(init=False)
-
-
-@dataclass(slots=True)
-class Base:
-    """A generation whose copy is under way: nothing of it is visible yet."""
-
-    generation: int
-    copy_seq: int
-    schema: TableSchema
-    copy_lsn: int
-    files: list[Any] = field(default_factory=list)  # data files written ahead of the commit
-    chunks: list[RawFile] = field(default_factory=list)
-    deferred: list[Part] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Settling:
-    """A table whose copy is visible, until the stream has passed the copy's end."""
-
-    schema: TableSchema
-    copy_seq: int
-    ready_lsn: int
-    unresolved: set[tuple[Any, ...]] = field(default_factory=set)
 
 
 class ApplyLoop:
@@ -142,7 +106,7 @@ class ApplyLoop:
             return
         by_table: dict[str, list[Part]] = {}
         for item in items:
-            for part in _parts(item):
+            for part in parts_of(item):
                 base = self._bases.get(part.file.table)
                 target = by_table.setdefault(part.file.table, []) if base is None else base.deferred
                 part.loaded = part.loaded if base is None else None
@@ -214,7 +178,7 @@ class ApplyLoop:
         self._meter.applied(base.schema.id, 0, table.row_count)
         del self._bases[base.schema.id]
         self._settling[base.schema.id] = Settling(base.schema, base.copy_seq, entry.lsn)
-        for parts in _grouped(base.deferred, self._settings.limits.memory_bytes // 4):
+        for parts in grouped(base.deferred, self._settings.limits.memory_bytes // 4):
             self._apply_parts(base.schema.id, parts)
 
     def _write_rows(self, base: Base, batches: Any) -> list[Any]:
@@ -248,7 +212,7 @@ class ApplyLoop:
         parts = [part for part in parts if part.seq > table.position.seq]
         if not parts:
             return
-        fills = _fills(schema, parts)
+        fills = fills_of(schema, parts)
         if table.schema != schema:
             table.evolve(schema, fills=fills)
         last = parts[-1]
@@ -312,7 +276,7 @@ class ApplyLoop:
         upserts = net.upserts
         settling = self._settling.get(schema.id)
         if settling is not None and settling.unresolved:
-            settling.unresolved -= _key_tuples(net.keys)
+            settling.unresolved -= key_tuples(net.keys)
         if net.missing:
             columns = sorted({missing.column for missing in net.missing})
             old_rows = table.read(table.locate(wanted_keys(net, schema)), [*columns, UNTYPED])
@@ -338,7 +302,7 @@ class ApplyLoop:
                 f"{schema.id}: {keys.num_rows} updates leave values unchanged in rows"
                 " that the trusted table lacks"
             )
-        settling.unresolved |= _key_tuples(keys)
+        settling.unresolved |= key_tuples(keys)
 
     def _settle(self, applied_lsn: int) -> None:
         """Declare tables exact that have caught up with their copy."""
@@ -355,7 +319,7 @@ class ApplyLoop:
         schema = TableSchema.from_json(entry.detail["schema"])
         table = self._table(schema)
         if entry.seq > table.position.seq and table.schema != schema:
-            table.evolve(schema, fills=_scalars(schema, entry.detail.get("fills", {})))
+            table.evolve(schema, fills=scalars(schema, entry.detail.get("fills", {})))
 
     def _sample_lag(self, parts: list[Part]) -> None:
         """Measure from commit on the source to now, when a reader can see the rows."""
@@ -367,48 +331,3 @@ class ApplyLoop:
             if len(stamps):
                 stride = max(1, len(stamps) // LAG_SAMPLES_PER_COMMIT)
                 self._meter.lag((now.timestamp() * 1e6 - stamps[::stride]) / 1e3)
-
-
-def _parts(item: Item) -> Iterator[Part]:
-    """The files of a CHANGES entry."""
-    entry = item.entry
-    schemas = entry.detail.get("schemas", {})
-    for file in entry.files:
-        fills = schemas.get(file.table, {}).get("fills", {})
-        yield Part(entry.seq, entry.lsn, file, fills, item.payload.get(file.path))
-
-
-def _grouped(parts: list[Part], bytes_max: int) -> Iterator[list[Part]]:
-    """Consecutive parts, whole entries, of about ``bytes_max``."""
-    group: list[Part] = []
-    size = 0
-    for part in parts:
-        if group and size >= bytes_max and part.seq != group[-1].seq:
-            yield group
-            group, size = [], 0
-        group.append(part)
-        size += part.file.size_bytes
-    if group:
-        yield group
-
-
-def _key_tuples(keys: pa.Table) -> set[tuple[Any, ...]]:
-    """Keys as a set; for the few that need it."""
-    return set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
-
-
-def _fills(schema: TableSchema, parts: list[Part]) -> dict[int, pa.Scalar]:
-    """What existing rows hold in the columns that these parts' schema adds."""
-    merged = {attnum: text for part in parts for attnum, text in part.fills.items()}
-    return _scalars(schema, merged)
-
-
-def _scalars(schema: TableSchema, fills: dict[str, str]) -> dict[int, pa.Scalar]:
-    """Texts of defaults as typed scalars."""
-    by_attnum = {column.attnum: column for column in schema.columns}
-    texts = {int(attnum): text for attnum, text in fills.items()}
-    return {
-        attnum: cast(pa.array([text]), by_attnum[attnum].type).values[0]
-        for attnum, text in texts.items()
-        if attnum in by_attnum
-    }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from smartstream.config import Settings
 from smartstream.errors import CommitConflict, SmartStreamError
 from smartstream.pipeline.apply_loop import ApplyLoop
+from smartstream.raw.garbage import collect_orphans
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import Store
 from smartstream.trusted.maintenance import maintain
 
 _LOG = logging.getLogger(__name__)
@@ -19,12 +22,24 @@ class MaintenanceLoop:
     """Maintains every open table in turn; what fails is tried again at the next turn."""
 
     def __init__(
-        self, settings: Settings, apply: ApplyLoop, *, stop: threading.Event, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        apply: ApplyLoop,
+        *,
+        store: Store,
+        log: ManifestLog,
+        stop: threading.Event,
+        clock: Callable[[], datetime],
     ) -> None:
         self._settings, self._apply, self._stop, self._clock = settings, apply, stop, clock
+        self._store, self._log = store, log
 
     def run(self) -> None:
-        """Maintain until ``stop`` is set."""
+        """Collect what crashes left in the raw zone, then maintain until ``stop`` is set."""
+        grace = timedelta(seconds=self._settings.maintenance.grace)
+        orphan_count = collect_orphans(self._store, self._log, now=self._clock(), grace=grace)
+        if orphan_count:
+            _LOG.info("deleted %d raw files that no manifest entry names", orphan_count)
         while not self._stop.wait(self._settings.maintenance.every):
             for table in self._apply.tables():
                 if self._stop.is_set():

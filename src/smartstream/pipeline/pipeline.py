@@ -99,7 +99,9 @@ class Pipeline:
             **common,
         )
         self._apply.applied_seq = log.applied_seq
-        maintenance = MaintenanceLoop(self._settings, self._apply, stop=self._stop, clock=self._clock)
+        maintenance = MaintenanceLoop(
+            self._settings, self._apply, store=store, log=log, stop=self._stop, clock=self._clock
+        )
         self._begin_copies(copies, schemas)
         until = partial(self._target, target) if once else _never
         threads = [
