@@ -47,15 +47,16 @@ def run(rows: int, batches: tuple[int, ...]) -> dict[str, Any]:
         table = TrustedTable.open(open_catalog(Lake(warehouse=folder)), ORDERS)
         files = table.write(_base(rows))
         table.commit(add=files, delete=None, position=Position(1, 1, 1), replace_all=True)
-        choose, seq = np.random.default_rng(SEED), 1
+        choose, seq, alive = np.random.default_rng(SEED), 1, np.arange(1, rows + 1)
         for size in batches:
             times = []
             for _ in range(REPEATS):
                 seq += 1
-                changelog = _changes(choose, rows, size, seq)
+                changelog, alive = _changes(choose, alive, size, seq)
                 begin = time.perf_counter()
                 located = _apply(table, changelog, seq)
                 times.append(time.perf_counter() - begin)
+            assert table.row_count == len(alive)
             result[f"apply_{size}_ms"] = round(statistics.median(times) * 1e3)
             result[f"locate_{size}_ms"] = round(located * 1e3)
     return result
@@ -93,11 +94,14 @@ def _base(rows: int) -> Iterator[pa.Table]:
         yield pa.table({**_values(ids), **marks}).cast(ORDERS.trusted_schema())
 
 
-def _changes(choose: np.random.Generator, rows: int, size: int, seq: int) -> pa.Table:
-    """Updates (8 in 10) and deletes (1 in 10) of rows anywhere, and inserts (1 in 10)."""
+def _changes(
+    choose: np.random.Generator, alive: np.ndarray, size: int, seq: int
+) -> tuple[pa.Table, np.ndarray]:
+    """Updates (8 in 10) and deletes (1 in 10) of rows anywhere, inserts (1 in 10); the keys then alive."""
     inserts = size // 10
-    present = choose.choice(np.arange(1, rows + 1), size - inserts, replace=False)
-    ids = np.concatenate([present, rows + seq * 1_000_000 + np.arange(inserts)])
+    present = choose.choice(alive, size - inserts, replace=False)
+    new = alive.max() + 1 + np.arange(inserts)
+    ids = np.concatenate([present, new])
     ops = np.array(["u"] * (size - 2 * inserts) + ["d"] * inserts + ["i"] * inserts)
     order = choose.permutation(size)
     columns: dict[str, pa.Array] = {
@@ -109,6 +113,6 @@ def _changes(choose: np.random.Generator, rows: int, size: int, seq: int) -> pa.
         XID: pa.array(np.full(size, seq)),
     }
     schema = ORDERS.changelog_schema()
-    return pa.table(
-        [columns.get(field.name, pa.nulls(size, field.type)).cast(field.type) for field in schema], schema
-    )
+    arrays = [columns.get(field.name, pa.nulls(size, field.type)).cast(field.type) for field in schema]
+    deleted = present[size - 2 * inserts :]
+    return pa.table(arrays, schema), np.concatenate([np.setdiff1d(alive, deleted), new])

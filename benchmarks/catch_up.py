@@ -6,7 +6,17 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.setting import create_orders, create_slot, lake, make_backlog, receive, server, timed, wal_end
+from benchmarks.setting import (
+    check,
+    create_orders,
+    create_slot,
+    lake,
+    make_backlog,
+    receive,
+    server,
+    timed,
+    wal_end,
+)
 from smartstream.capture.connect import connect
 from smartstream.config import Settings
 from smartstream.lsn import parse_lsn
@@ -35,6 +45,7 @@ def run(changes: int) -> dict[str, Any]:
         end = wal_end(running.url)
         baseline_again = timed(lambda: receive(running, "baseline", end))
         both = timed(lambda: Pipeline(settings).run(once=True))
+        check(settings)
     return {
         "changes": changes,
         "pg_recvlogical_per_s": round(changes / baseline),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.load import apply_load
-from benchmarks.setting import create_orders, lake, running_pipeline, server, wait_until
+from benchmarks.setting import check, create_orders, lake, running_pipeline, server, wait_until
 
 WARM_UP_S = 3.0
 
@@ -25,6 +25,7 @@ def run(rate: int, seconds: float, rows: int = 100_000) -> dict[str, Any]:
             done = apply_load(running.url, rate, seconds, rows)
             wait_until(lambda: pipeline.progress().applied_count >= warm + done, 120)
             progress = pipeline.progress()
+            check(settings)
     assert progress.lag_ms_p50 is not None
     assert progress.lag_ms_p99 is not None
     return {

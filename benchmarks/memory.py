@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.setting import create_orders, lake, peak_rss_mib, server
+from benchmarks.setting import check, create_orders, lake, peak_rss_mib, server
 from smartstream.pipeline import Pipeline
 
 
@@ -31,7 +31,9 @@ def _measure(rows: int) -> dict[str, Any]:
         with psycopg.connect(running.url) as connection:
             connection.execute("UPDATE orders SET quantity = quantity + 1, status = 'changed'")
         Pipeline(settings).run(once=True)
-    return {"rows": rows, "peak_rss_mib_copy": round(after_copy), "peak_rss_mib": round(peak_rss_mib())}
+        after_changes = peak_rss_mib()
+        check(settings)
+    return {"rows": rows, "peak_rss_mib_copy": round(after_copy), "peak_rss_mib": round(after_changes)}
 
 
 if __name__ == "__main__":

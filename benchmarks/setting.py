@@ -18,6 +18,7 @@ import psycopg
 from smartstream.config import Settings
 from smartstream.pipeline import Pipeline
 from smartstream.testing.postgres import PostgresServer
+from smartstream.verify import verify
 
 ORDERS = """
 CREATE TABLE orders (
@@ -27,7 +28,8 @@ CREATE TABLE orders (
 FILL = """
 INSERT INTO orders
 SELECT n, n %% 5000, n / 100.0, n * 3, 'new', 'order number ' || n,
-       timestamptz '2026-01-01' + n * interval '1 s', date '2026-01-01' + n %% 365, n %% 2 = 0, n / 7.0, md5(n::text)::uuid
+       timestamptz '2026-01-01' + n * interval '1 s', date '2026-01-01' + n %% 365,
+       n %% 2 = 0, n / 7.0, md5(n::text)::uuid
 FROM generate_series(%s::integer, %s::integer) n
 """
 TUNING = {"shared_buffers": "256MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
@@ -102,13 +104,10 @@ def timed(work: Callable[[], object]) -> float:
 
 def receive(running: PostgresServer, slot: str, upto: str) -> None:
     """The baseline: pg_recvlogical of the same messages to /dev/null."""
-    subprocess.run(
-        [
-            str(running.bin_dir / "pg_recvlogical"), "-d", running.url, "-S", slot, "--start", "--no-loop",
-            "--endpos", upto, "-f", "/dev/null", "-o", "proto_version=1", "-o", "publication_names=smartstream",
-        ],
-        check=True,
-    )  # fmt: skip
+    program = [str(running.bin_dir / "pg_recvlogical"), "-d", running.url, "-S", slot]
+    options = ["-o", "proto_version=1", "-o", "publication_names=smartstream"]
+    target = ["--start", "--no-loop", "--endpos", upto, "-f", "/dev/null"]
+    subprocess.run([*program, *options, *target], check=True)
 
 
 def copy_out(running: PostgresServer, table: str) -> None:
@@ -150,6 +149,12 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("the benchmark's pipeline did not get there")
         pause.wait(0.02)
+
+
+def check(settings: Settings) -> None:
+    """Prove the lake right: a figure of wrong work says nothing."""
+    report = verify(settings, wait_seconds=60)
+    assert report.ok, report
 
 
 def peak_rss_mib() -> float:

@@ -38,7 +38,7 @@ CLOCKS = {
 }
 PRINTERS = ("cli", "cli.py", "demo")
 # Started by name, so nothing imports them.
-ENTRY_POINTS = {"smartstream", "smartstream.cli", "smartstream.__main__"}
+ENTRY_POINTS = {"smartstream.cli.docs", "smartstream", "smartstream.cli", "smartstream.__main__"}
 
 BANNED_NAME = re.compile(r"^_?(utils?|common|helpers?|misc)$|(Manager|Helper|Util|Utils)$")
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(work|home|root|tmp|Users|opt/wheels)/\w")

@@ -3,98 +3,29 @@
 from __future__ import annotations
 
 import errno
-import itertools
-import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from smartstream.config import Lake, S3Options
-from smartstream.errors import DiskFull, LakeNotWritable, RawCorrupt, Retry, StoreUnavailable
+from smartstream.config import Lake
+from smartstream.errors import LakeNotWritable, RawCorrupt, Retry, StoreUnavailable
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.raw import s3_store
-from smartstream.raw.local_store import LocalStore
 from smartstream.raw.manifest_log import ManifestLog, entry_key
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import AlreadyExists, NotFound, Store, open_store
 from smartstream.raw.writer import RawWriter
+from tests.contract.s3_emulator import S3Emulator
 from tests.unit.raw_samples import NOON, ORDERS, changelog
 
-_BUCKETS = itertools.count(1)
 _EARLY, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-
-
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-class S3Emulator:
-    """moto behind one lock: alone it looks and writes in two steps, so that two writers may both win.
-
-    ``lost_answers`` PUTs are carried out and never answered; ``refusal`` (status, code)
-    is what every PUT is answered with instead of being carried out.
-    """
-
-    def __init__(self) -> None:
-        self.lost_answers = 0
-        self.refusal: tuple[str, str] | None = None
-        self._app, self._lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.port}"
-
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        writes = environ["REQUEST_METHOD"] == "PUT"
-        if writes and self.refusal:
-            status, code = self.refusal
-            start_response(status, [("Content-Type", "application/xml")])
-            return [f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()]
-        with self._lock:
-            body = list(self._app(environ, start_response))
-        if writes and self.lost_answers:
-            self.lost_answers -= 1
-            raise ConnectionResetError  # the server then says nothing and keeps the line open
-        return body
-
-    def client(self) -> Any:
-        """A client of its own."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
-
-    def lake(self, prefix: str = "some/prefix") -> Lake:
-        """A warehouse in a fresh bucket."""
-        bucket = f"lake-{next(_BUCKETS)}"
-        self.client().create_bucket(Bucket=bucket)
-        return self.lake_in(f"s3://{bucket}/{prefix}")
-
-    def lake_in(self, warehouse: str) -> Lake:
-        """A warehouse as said."""
-        options = {"access_key_id": "testing", "secret_access_key": "testing"}
-        s3 = S3Options.model_validate({"endpoint": self.url, "region": "us-east-1", **options})
-        return Lake(warehouse=warehouse, s3=s3)
-
-    def stop(self) -> None:
-        """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +48,8 @@ def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_store, "_READ_TIMEOUT_S", 1)
 
 
-def _refuse_links(*_: Any, **__: Any) -> None:
+def refuse_links(*_: Any, **__: Any) -> None:
+    """os.link, where there are no hard links."""
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
@@ -129,7 +61,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         lake: Lake = emulator.lake("" if "without" in request.param else "some/prefix")
         return lake
     if "without" in request.param:
-        monkeypatch.setattr(os, "link", _refuse_links)
+        monkeypatch.setattr(os, "link", refuse_links)
     return Lake(warehouse=str(tmp_path / "a" / "lake"))
 
 
@@ -171,7 +103,7 @@ def test_put_if_absent_keeps_the_first(store: Store) -> None:
     assert store.get("raw/x") == b"third"
 
 
-def test_of_many_threads_putting_one_key_exactly_one_wins(lake: Lake) -> None:
+def test_of_many_threads_putting_one_key_exactly_onewins(lake: Lake) -> None:
     stores = [open_store(lake) for _ in range(8)]
     contents = [bytes([65 + n]) * 5_000 for n in range(8)]
     for turn in range(15):
@@ -179,7 +111,7 @@ def test_of_many_threads_putting_one_key_exactly_one_wins(lake: Lake) -> None:
 
         def race(n: int, key: str = f"raw/race/{turn}", barrier: threading.Barrier = barrier) -> bool:
             barrier.wait()
-            return _wins(stores[n], key, contents[n])
+            return wins(stores[n], key, contents[n])
 
         with ThreadPoolExecutor(len(stores)) as pool:
             won = list(pool.map(race, range(len(stores))))
@@ -188,42 +120,13 @@ def test_of_many_threads_putting_one_key_exactly_one_wins(lake: Lake) -> None:
     assert len(list(stores[0].list("raw/race/"))) == 15
 
 
-def _wins(store: Store, key: str, data: bytes) -> bool:
+def wins(store: Store, key: str, data: bytes) -> bool:
+    """Whether this put-if-absent was the first."""
     try:
         store.put(key, data, if_absent=True)
         return True
     except AlreadyExists:
         return False
-
-
-def _race_in_process(root: str, links: bool, barrier: Any, number: int, results: Any) -> None:
-    if not links:
-        os.link = _refuse_links  # type: ignore[assignment]
-    store = LocalStore(root)
-    won = []
-    for turn in range(40):
-        barrier.wait(30)
-        won.append(_wins(store, f"raw/race/{turn}", bytes([65 + number]) * 5_000))
-    results.put((number, won))
-
-
-@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
-def test_of_many_processes_putting_one_key_exactly_one_wins(tmp_path: Path, links: bool) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(4), context.Queue()
-    workers = [
-        context.Process(target=_race_in_process, args=(str(tmp_path), links, barrier, n, results))
-        for n in range(4)
-    ]
-    for worker in workers:
-        worker.start()
-    won = dict(results.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(30)
-    for turn in range(40):
-        winners = [number for number in won if won[number][turn]]
-        assert len(winners) == 1, f"turn {turn}: {winners}"
-        assert LocalStore(tmp_path).get(f"raw/race/{turn}") == bytes([65 + winners[0]]) * 5_000
 
 
 def test_a_reader_never_sees_half_an_object(store: Store) -> None:
@@ -351,76 +254,6 @@ def test_a_damaged_or_missing_raw_file_is_corrupt_wherever_it_lies(lake: Lake) -
     store.delete(file.path)
     with pytest.raises(RawCorrupt, match=file.path):
         read_schema(store, file)
-
-
-# The folder alone.
-
-
-def test_half_written_files_are_no_objects_and_are_discarded_when_old(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    store.put("raw/t/x", b"1")
-    (tmp_path / "raw/t/.tmp-0123").write_bytes(b"half")
-    assert [f.key for f in store.list("raw/")] == ["raw/t/x"]
-    assert store.discard_unfinished("raw/", before=_EARLY) == 0
-    assert store.discard_unfinished("raw/", before=_LATE) == 1
-    assert os.listdir(tmp_path / "raw/t") == ["x"]
-
-
-def test_the_file_and_its_folder_are_flushed_before_put_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-    fsync, link = os.fsync, os.link
-
-    def traced_fsync(descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        steps.append("flush folder" if os.path.isdir(path) else "flush file")
-        fsync(descriptor)
-
-    def traced_link(source: Path, target: Path) -> None:
-        steps.append("name")
-        link(source, target)
-
-    (tmp_path / "raw").mkdir()
-    monkeypatch.setattr(os, "fsync", traced_fsync)
-    monkeypatch.setattr(os, "link", traced_link)
-    LocalStore(tmp_path).put("raw/x", b"1", if_absent=True)
-    assert steps == ["flush file", "name", "flush folder"]
-    with pytest.raises(AlreadyExists):
-        LocalStore(tmp_path).put("raw/x", b"1", if_absent=True)
-    assert steps[3:] == ["flush file", "name", "flush folder"]
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (errno.ENOSPC, DiskFull),
-        (errno.EDQUOT, DiskFull),
-        (errno.EACCES, LakeNotWritable),
-        (errno.EROFS, LakeNotWritable),
-        (errno.EPERM, LakeNotWritable),
-    ],
-)
-def test_errors_of_the_file_system_become_ours_and_leave_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
-) -> None:
-    store = LocalStore(tmp_path)
-    store.put("raw/x", b"old")
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
-    with pytest.raises(expected, match=os.strerror(number)):
-        store.put("raw/x", b"new")
-    with pytest.raises(expected), store.create("raw/y") as file:
-        file.write(b"1")
-    monkeypatch.setattr(os, "fsync", fsync)
-    assert os.listdir(tmp_path / "raw") == ["x"]
-    assert store.get("raw/x") == b"old"
-
-
-def test_a_file_where_a_folder_belongs_is_not_writable(tmp_path: Path) -> None:
-    (tmp_path / "lake").write_text("a file")
-    with pytest.raises(LakeNotWritable):
-        LocalStore(tmp_path / "lake").put("raw/x", b"1")
 
 
 # S3 alone.

@@ -52,15 +52,15 @@ def test_the_duckdb_example_reads_the_committed_changes(lake: list[dict[str, Any
     for statement in settings:
         connection.execute(statement)
     # Through Arrow: DuckDB's own Python values for a timestamptz need a package more.
-    history = _rows(connection.execute(history_query))
-    by_operation = _rows(connection.execute(operations_query))
+    history = _rows(connection.sql(history_query))
+    by_operation = _rows(connection.sql(operations_query))
     names = ("_commit_ts", "_op", "_commit_lsn", "_ordinal", "amount", "paid")
     assert Counter(history) == Counter(tuple(row[name] for name in names) for row in lake)
     assert [row[2:4] for row in history] == [(row["_commit_lsn"], row["_ordinal"]) for row in lake]
     assert sum(count for _, count in by_operation) == 40
 
 
-def _rows(result: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+def _rows(result: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in result.to_arrow_table().to_pylist()]
 
 

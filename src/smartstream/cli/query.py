@@ -81,7 +81,9 @@ def verify(
     context: typer.Context,
     tables: Annotated[list[str] | None, typer.Argument(help="schema.table; all if none is named.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Show keys of rows that differ.")] = False,
-    wait: Annotated[float, typer.Option(min=1, help="Seconds to wait for old transactions, and for the lake.")] = 30.0,
+    wait: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for old transactions, and for the lake.")
+    ] = 30.0,
     json_output: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Compare source and lake, row for row, at one LSN.  Exit code 1 when they differ."""

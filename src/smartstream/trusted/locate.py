@@ -49,6 +49,7 @@ class Located:
 
     @property
     def row_count(self) -> int:
+        """Rows found."""
         return sum(len(rows) for rows in self.positions.values())
 
 

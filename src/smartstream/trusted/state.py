@@ -35,10 +35,12 @@ class LiveFile:
 
     @property
     def path(self) -> str:
+        """Where it lies."""
         return str(self.data.file.file_path)
 
     @property
     def size_bytes(self) -> int:
+        """Its size, the delete file not included."""
         return int(self.data.file.file_size_in_bytes)
 
     @property
@@ -48,6 +50,7 @@ class LiveFile:
 
     @property
     def live_count(self) -> int:
+        """Rows that are not deleted."""
         return self.record_count - len(self.deleted)
 
 
