@@ -1,13 +1,15 @@
-# Each target makes .venv and installs requirements.lock first, if that has not been done.
+# Each target makes .venv and installs requirements.lock first, when that has not been done.
+# PYTHON=… chooses the interpreter; without it the first of these that is 3.11 or later.
 SHELL := bash
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .PHONY: demo test check bench soak lock clean
 
 demo: $(STAMP)
-	$(BIN)/smartstream demo
+	@$(BIN)/smartstream demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
@@ -18,22 +20,30 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_tidy.py tests/test_layers.py
 
+# Five to ten minutes; BENCH=--quick for one, BENCH=memory for one of them.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
+# About five minutes: twenty kills under pgbench and under random transactions of all types.
+soak: export SMARTSTREAM_TEST_KILLS = 20
+soak: export SMARTSTREAM_TEST_KILL_SECONDS = 120
+soak: export SMARTSTREAM_TEST_PGBENCH_SCALE = 10
 soak: $(STAMP)
-	$(BIN)/python -m pytest -m soak tests
+	$(BIN)/python -m pytest -s tests/faults/test_kill.py
 
+# The newest versions that pyproject.toml allows become the pins; run the tests afterwards.
 lock: $(STAMP)
-	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager -e '.[demo,aws,dev]'
-	$(BIN)/pip freeze --exclude-editable | grep -v '^smartstream' > requirements.lock
+	$(BIN)/python tools/list_requirements.py > .venv/wanted.txt
+	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager -r .venv/wanted.txt
+	$(BIN)/pip freeze > requirements.lock
 
 clean:
 	rm -rf .venv
 
 # The package is put on the path by a .pth file: no build, no build dependencies.
-$(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "SmartStream needs Python 3.11 or later: install it, or set PYTHON=/path/to/python" >&2; exit 1; }
+$(STAMP): requirements.lock pyproject.toml tools/link_package.py
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"SmartStream needs Python 3.11 or later: install it, or say where it is: make PYTHON=python3.12 …" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned dependencies into .venv (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

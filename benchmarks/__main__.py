@@ -52,8 +52,9 @@ def main(arguments: list[str]) -> int:
     if unknown:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(chosen)}")
     console = Console(stderr=True)
-    results: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "python": platform.python_version()}}
+    results: dict[str, Any] = {"machine": _machine()}
     table = Table("benchmark", "figure", "value", "wanted")
+    _add(table, "machine", results["machine"])
     failed = False
     for name in names:
         console.print(f"{name} …")
@@ -66,6 +67,12 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     sys.stdout.write(json.dumps(results) + "\n")
     return int(failed)
+
+
+def _machine() -> dict[str, Any]:
+    """What the figures hold for; other work on the machine (``load``) spoils them."""
+    load = round(os.getloadavg()[0], 2)
+    return {"cpus": os.cpu_count(), "python": platform.python_version(), "load": load}
 
 
 def _add(table: Table, name: str, figures: dict[str, Any]) -> None:

@@ -25,12 +25,13 @@ class S3Emulator:
     """moto behind one lock: alone it looks and writes in two steps, so that two writers may both win.
 
     ``lost_answers`` PUTs are carried out and never answered; ``refusal`` (status, code)
-    is what every PUT is answered with instead of being carried out.
+    is what every PUT is answered with instead of being carried out; ``page_size`` cuts listings.
     """
 
     def __init__(self) -> None:
         self.lost_answers = 0
         self.refusal: tuple[str, str] | None = None
+        self.page_size: int | None = None
         self._app, self._lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -43,6 +44,8 @@ class S3Emulator:
             status, code = self.refusal
             start_response(status, [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()]
+        if self.page_size and "list-type=2" in environ["QUERY_STRING"]:
+            environ["QUERY_STRING"] += f"&max-keys={self.page_size}"
         with self._lock:
             body = list(self._app(environ, start_response))
         if writes and self.lost_answers:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -23,6 +21,7 @@ from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import AlreadyExists, NotFound, Store, open_store
 from smartstream.raw.writer import RawWriter
 from tests.contract.s3_emulator import S3Emulator
+from tests.contract.test_store_local import refuse_links, wins
 from tests.unit.raw_samples import NOON, ORDERS, changelog
 
 _EARLY, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -46,11 +45,6 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not come is given up soon."""
     monkeypatch.setattr(s3_store, "_READ_TIMEOUT_S", 1)
-
-
-def refuse_links(*_: Any, **__: Any) -> None:
-    """os.link, where there are no hard links."""
-    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 @pytest.fixture(params=["local", "local without hard links", "s3", "s3 without prefix"])
@@ -103,7 +97,7 @@ def test_put_if_absent_keeps_the_first(store: Store) -> None:
     assert store.get("raw/x") == b"third"
 
 
-def test_of_many_threads_putting_one_key_exactly_onewins(lake: Lake) -> None:
+def test_of_many_threads_putting_one_key_exactly_one_wins(lake: Lake) -> None:
     stores = [open_store(lake) for _ in range(8)]
     contents = [bytes([65 + n]) * 5_000 for n in range(8)]
     for turn in range(15):
@@ -119,14 +113,6 @@ def test_of_many_threads_putting_one_key_exactly_onewins(lake: Lake) -> None:
         assert stores[0].get(f"raw/race/{turn}") == contents[won.index(True)]
     assert len(list(stores[0].list("raw/race/"))) == 15
 
-
-def wins(store: Store, key: str, data: bytes) -> bool:
-    """Whether this put-if-absent was the first."""
-    try:
-        store.put(key, data, if_absent=True)
-        return True
-    except AlreadyExists:
-        return False
 
 
 def test_a_reader_never_sees_half_an_object(store: Store) -> None:
@@ -201,11 +187,16 @@ def test_list_goes_on_behind_a_key_whether_it_exists_or_not(store: Store) -> Non
 
 
 def test_list_goes_past_one_page(s3: S3Emulator) -> None:
-    lake = s3.lake()
-    store, client, bucket = open_store(lake), s3.client(), lake.warehouse.split("/")[2]
-    for n in range(1_005):
-        client.put_object(Bucket=bucket, Key=f"some/prefix/raw/{n:04}", Body=b"")
-    assert [f.key for f in store.list("raw/")] == [f"raw/{n:04}" for n in range(1_005)]
+    store = open_store(s3.lake())
+    keys = [f"raw/{n:02}" for n in range(25)]
+    for key in keys:
+        store.put(key, b"")
+    s3.page_size = 10
+    try:
+        assert [f.key for f in store.list("raw/")] == keys
+        assert [f.key for f in store.list("raw/", after=keys[3])] == keys[4:]
+    finally:
+        s3.page_size = None
 
 
 def test_delete_removes_and_does_not_mind_what_is_gone(store: Store) -> None:

@@ -104,7 +104,7 @@ def test_a_flipped_bit_never_changes_a_value_unnoticed(store: LocalStore, file: 
     random = np.random.default_rng(seed)
     data = store.get(file.path)
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    bits = [*random.integers(0, 8 * len(data), 40), *random.integers(8 * footer, 8 * len(data), 200)]
+    bits = [*random.integers(0, 8 * len(data), 30), *random.integers(8 * footer, 8 * len(data), 100)]
     for bit in bits:
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << (bit % 8)

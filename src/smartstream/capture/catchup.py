@@ -7,8 +7,11 @@ row.
 
 That function moves its slot, which must not happen before the changes are durable.
 So it runs on a temporary copy of the slot, which reads ahead while we work on what it
-gave; the slot itself moves by pg_replication_slot_advance, when we acknowledge.  A
-crash takes the copy with it, and the changes are read again.
+gave; the slot itself moves when we acknowledge.  A crash takes the copy with it, and
+the changes are read again.
+
+Rounds begin small, so that we have something to do while the server decodes the next,
+and grow, because each decodes again from the slot's restart LSN.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, connect, map_error
+from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, map_error
 from smartstream.capture.pgoutput import Messages
 from smartstream.capture.reader import SlotRead
+from smartstream.capture.replication import confirm
 from smartstream.capture.tuples import Ints
 from smartstream.config import Source
 from smartstream.lsn import format_lsn, parse_lsn
@@ -42,7 +46,7 @@ _GET = sql.SQL(
     "SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes({slot}, {upto}::pg_lsn, {count}::integer,"
     " 'proto_version', '1', 'publication_names', {publication})"
 )
-ROUND_CHANGES = 1_000_000
+ROUND_CHANGES_FIRST, ROUND_CHANGES_MAX = 150_000, 1_000_000
 _AHEAD_BATCHES = 4  # of ADBC, 16 MiB each
 _ADVANCE_EVERY_S = 5.0
 
@@ -67,7 +71,7 @@ class CatchupReader:
         source: Source,
         *,
         upto_lsn: int,
-        round_changes: int = ROUND_CHANGES,
+        round_changes: int = ROUND_CHANGES_FIRST,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to read ahead.
@@ -83,7 +87,7 @@ class CatchupReader:
         self._closed = threading.Event()
         self._durable = self._advanced = 0
         self._advance_due = monotonic() + _ADVANCE_EVERY_S
-        self._connection = connect(source)
+        self._source = source
         self._bulk = adbc_connect(source)
         try:
             list(self._execute(_COPY_SLOT.format(slot=self._slot, ahead=self._ahead)))
@@ -106,7 +110,10 @@ class CatchupReader:
         return SlotRead(_messages(item))
 
     def acknowledge(self, lsn: int) -> None:
-        """See SlotReader; the slot moves now and then, and on ``close``."""
+        """See SlotReader; the slot moves now and then, and on ``close``.
+
+        Not by pg_replication_slot_advance, which decodes all it passes.
+        """
         self._durable = max(self._durable, lsn)
         if self._monotonic() >= self._advance_due:
             self._advance()
@@ -115,7 +122,7 @@ class CatchupReader:
         """Ordinary connections need none."""
 
     def close(self) -> None:
-        """Stop reading ahead, move the slot to what was acknowledged, close the connections."""
+        """Stop reading ahead, move the slot to what was acknowledged."""
         self._closed.set()
         thread = getattr(self, "_thread", None)
         if thread is not None:
@@ -124,23 +131,14 @@ class CatchupReader:
                 thread.join(0.05)
             self._thread = None
         self._bulk.close()
-        try:
-            self._advance()
-        finally:
-            self._connection.close()
+        self._advance()
 
     def _advance(self) -> None:
         """Let the server forget what is durable."""
         self._advance_due = self._monotonic() + _ADVANCE_EVERY_S
-        if self._durable <= self._advanced or self._connection.closed:
+        if self._durable <= self._advanced:
             return
-        lsn = format_lsn(self._durable)
-        try:
-            self._connection.execute(
-                "SELECT pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)", (self._slot, lsn)
-            )
-        except psycopg.Error as error:
-            raise map_error(error, f"advancing slot {self._slot} to {lsn}") from error
+        confirm(self._source, self._durable)
         self._advanced = self._durable
 
     def _drain(self) -> None:
@@ -173,6 +171,7 @@ class CatchupReader:
             handed_out = _last_commit(_messages(batch)) or handed_out
             self._batches.put(batch)
         finished = count < self._round_changes
+        self._round_changes = min(2 * self._round_changes, ROUND_CHANGES_MAX)
         lsn = max(self._upto_lsn, handed_out) if finished else handed_out
         self._batches.put(_RoundEnd(lsn, finished))
         return finished

@@ -5,6 +5,7 @@ Source: PostgreSQL manual, "Streaming Replication Protocol".
 
 from __future__ import annotations
 
+import logging
 import select
 import struct
 import time
@@ -22,10 +23,13 @@ from smartstream.config import Source
 from smartstream.errors import SourceGone
 from smartstream.lsn import format_lsn
 
+_LOG = logging.getLogger(__name__)
+
 _XLOG_DATA, _KEEPALIVE = ord("w"), ord("k")
 _XLOG_HEADER_BYTES = 25  # 'w', start LSN, end LSN, send time
 _KEEPALIVE_FORMAT = struct.Struct("!cQQB")  # 'k', end LSN, send time, reply requested
 _STATUS_FORMAT = struct.Struct("!cQQQQB")  # 'r', written, flushed, applied, time, reply
+_CLOSE_WAIT_S = 2.0
 _STATUS_EVERY_S = 10.0  # wal_sender_timeout is 60 s by default
 _POSTGRES_EPOCH_S = 946_684_800
 
@@ -110,8 +114,21 @@ class StreamingReader:
             self._send_status()
 
     def close(self) -> None:
-        """Close the connection; the server frees the slot when it notices."""
-        self._connection.close()
+        """End the stream, so that the server has taken the last status, and close the connection."""
+        if self._connection.closed:
+            return
+        try:
+            self._pg.nonblocking = 0
+            self._pg.put_copy_end()
+            deadline = self._monotonic() + _CLOSE_WAIT_S
+            while (length := self._pg.get_copy_data(1)[0]) >= 0 and self._monotonic() < deadline:
+                if length == 0:
+                    select.select([self._pg.socket], [], [], 0.1)
+                    self._pg.consume_input()
+        except psycopg.Error as error:
+            _LOG.debug("the stream ended before it was closed: %s", type(error).__name__)
+        finally:
+            self._connection.close()
 
     def _get(self, get: Callable[[int], tuple[int, memoryview]]) -> tuple[int, memoryview]:
         """One COPY message, or length 0 when none is at hand."""
@@ -153,6 +170,19 @@ class StreamingReader:
         except psycopg.OperationalError as error:
             raise SourceGone(f"The connection to the source broke at {format_lsn(lsn)}: {error}") from error
         self._status_due = self._monotonic() + _STATUS_EVERY_S
+
+
+def confirm(source: Source, lsn: int) -> None:
+    """Tell the server that everything before ``lsn`` is durable; the slot moves without decoding.
+
+    Raises:
+        SlotInUse, SlotLost, SourceUnreachable, …: as ``connect`` maps them.
+    """
+    reader = StreamingReader(source)
+    try:
+        reader.acknowledge(lsn)
+    finally:
+        reader.close()
 
 
 def _messages(parts: list[memoryview]) -> Messages | None:

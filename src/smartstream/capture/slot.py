@@ -170,6 +170,8 @@ def check(connection: Connection, name: str, state: LakeState) -> SlotInfo | Non
             "it belongs to something else",
             hint="Give this SmartStream a source.slot.name of its own.",
         )
+    if info.active_pid is not None:  # first: while it moves, positions say nothing
+        raise SlotInUse(f"slot {name} is read by server process {_who(connection, info.active_pid)}")
     if info.lost:
         raise SlotLost(f"the server gave up slot {name} ({info.invalidation or 'its WAL was removed'})")
     if needed is not None and info.confirmed_flush_lsn > needed:
@@ -177,8 +179,6 @@ def check(connection: Connection, name: str, state: LakeState) -> SlotInfo | Non
             f"slot {name} stands at {format_lsn(info.confirmed_flush_lsn)}, "
             f"but the lake goes on from {format_lsn(needed)}"
         )
-    if info.active_pid is not None:
-        raise SlotInUse(f"slot {name} is read by server process {_who(connection, info.active_pid)}")
     return info
 
 

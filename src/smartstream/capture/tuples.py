@@ -49,37 +49,46 @@ class Bytes:
 
     @cached_property
     def _two(self) -> npt.NDArray[Any]:
-        return self._overlapping(">u2")
+        return self._overlapping("<u2")
 
     @cached_property
     def _four(self) -> npt.NDArray[Any]:
-        return self._overlapping(">u4")
+        return self._overlapping("<u4")
 
     @cached_property
     def _eight(self) -> npt.NDArray[Any]:
-        return self._overlapping(">u8")
+        return self._overlapping("<u8")
 
     def _overlapping(self, dtype: str) -> npt.NDArray[Any]:
-        """A view in which element i is the number that begins at byte i."""
+        """A view in which element i is the number that begins at byte i.
+
+        Little-endian, to be swapped after gathering: NumPy gathers native numbers faster.
+        """
         width = np.dtype(dtype).itemsize
         count = max(0, len(self.data) - width + 1)
         return np.ndarray((count,), dtype, buffer=self.data, strides=(1,))
 
     def uint16(self, positions: Ints) -> Ints:
         """Two-byte numbers at positions within the buffer."""
-        return self._two[positions].astype(np.int64)
+        return _swapped(self._two[positions])
 
     def uint32(self, positions: Ints) -> Ints:
         """Four-byte numbers at positions within the buffer."""
-        return self._four[positions].astype(np.int64)
+        return _swapped(self._four[positions])
 
     def int64(self, positions: Ints) -> Ints:
         """Eight-byte numbers at positions within the buffer."""
-        return self._eight[positions].astype(np.int64)
+        return _swapped(self._eight[positions])
 
     def last(self, width: int) -> int:
         """The last position at which ``width`` bytes begin."""
         return len(self.data) - width
+
+
+def _swapped(numbers: npt.NDArray[Any]) -> Ints:
+    """Big-endian numbers that were read as little-endian."""
+    swapped: Ints = numbers.byteswap().astype(np.int64)
+    return swapped
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from smartstream.capture import catalog, publication, slot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings, matches
-from smartstream.errors import NoTables, Retry, SmartStreamError, TableWithoutKey
-from smartstream.manifest import EntryKind, LakeState
+from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, TableWithoutKey
+from smartstream.manifest import EntryKind
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
@@ -72,11 +72,11 @@ class Pipeline:
         stop = stop or threading.Event()
         store = open_store(self._settings.lake)
         log = ManifestLog(store, self._clock)
-        state = log.load()
+        log.load()
         self._journal = Journal(log, payload_bytes_max=self._settings.limits.queue_bytes)
-        self._journal.replay(log.entries(log.applied_seq))
         writer = RawWriter(store, self._clock)
-        target, schemas = self._prepare_source(state)
+        target, schemas = self._prepare_source(log)
+        self._journal.replay(log.entries(log.applied_seq))
         common: dict[str, Any] = {"journal": self._journal, "meter": self._meter, "stop": self._stop}
         copies = CopyLoop(self._settings, writer=writer, **common)
         capture = CaptureLoop(
@@ -152,17 +152,19 @@ class Pipeline:
             tables={schema.id: self._table_progress(schema.id) for schema in self._tables.all()},
         )
 
-    def _prepare_source(self, state: LakeState) -> tuple[int, list[TableSchema]]:
+    def _prepare_source(self, log: ManifestLog) -> tuple[int, list[TableSchema]]:
         """Check the source, create what is missing there; the target LSN and the tables."""
         source = self._settings.source
         with connect(source) as connection:
             found = discover(connection, self._settings)
             publication.ensure(connection, source.publication, found)
-            info = slot.ensure(connection, source, state)
+            try:
+                info = slot.ensure(connection, source, log.state)
+            except SlotAhead:  # perhaps by another run of ours, which has just ended
+                info = slot.ensure(connection, source, log.load())
             target = current_wal_lsn(connection)
-        if not state.seq:
-            assert self._journal is not None
-            self._journal.append(EntryKind.CHANGES, lsn=info.confirmed_flush_lsn)
+        if not log.state.seq:
+            log.append(EntryKind.CHANGES, lsn=info.confirmed_flush_lsn)
         return target, found
 
     def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema]) -> None:
