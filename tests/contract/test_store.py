@@ -114,7 +114,6 @@ def test_of_many_threads_putting_one_key_exactly_one_wins(lake: Lake) -> None:
     assert len(list(stores[0].list("raw/race/"))) == 15
 
 
-
 def test_a_reader_never_sees_half_an_object(store: Store) -> None:
     first, second = b"a" * 400_000, b"b" * 500_000
     store.put("raw/x", first)

@@ -47,7 +47,9 @@ _GET = sql.SQL(
     " 'proto_version', '1', 'publication_names', {publication})"
 )
 ROUND_CHANGES_FIRST, ROUND_CHANGES_MAX = 150_000, 1_000_000
-_AHEAD_BATCHES = 4  # of ADBC, 16 MiB each
+BATCH_BYTES = 16 << 20
+_BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+_AHEAD_BATCHES = 4
 _ADVANCE_EVERY_S = 5.0
 
 
@@ -72,6 +74,7 @@ class CatchupReader:
         *,
         upto_lsn: int,
         round_changes: int = ROUND_CHANGES_FIRST,
+        batch_bytes: int = BATCH_BYTES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to read ahead.
@@ -83,6 +86,7 @@ class CatchupReader:
         self._slot, self._ahead = source.slot.name, f"{source.slot.name[:40]}_ahead_{uuid4().hex[:8]}"
         self._publication = '"' + source.publication.replace('"', '""') + '"'
         self._upto_lsn, self._round_changes, self._monotonic = upto_lsn, round_changes, monotonic
+        self._batch_bytes = batch_bytes
         self._batches: queue.Queue[pa.RecordBatch | _RoundEnd | Exception] = queue.Queue(_AHEAD_BATCHES)
         self._closed = threading.Event()
         self._durable = self._advanced = 0
@@ -180,6 +184,7 @@ class CatchupReader:
         """Run a statement over ADBC; the batches of its result as they come."""
         cursor = self._bulk.cursor()
         try:
+            cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(self._batch_bytes)})
             cursor.execute(statement.as_string(None))
             reader = cursor.fetch_record_batch()
             return _closing(cursor, reader, f"reading slot {self._slot}")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from smartstream.capture import catalog, slot
 from smartstream.capture.alignment import align
-from smartstream.capture.catchup import CatchupReader, flushed_wal_lsn
+from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn
 from smartstream.capture.connect import connect
 from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, split_at_last_commit
 from smartstream.capture.reader import SlotReader
@@ -84,6 +84,7 @@ class CaptureLoop:
         self._settings, self._source = settings, settings.source
         self._journal, self._writer, self._tables = journal, writer, tables
         self._start_copy, self._meter, self._stop, self._monotonic = start_copy, meter, stop, monotonic
+        self._batch_bytes = min(BATCH_BYTES, settings.defaults.flush.bytes)
         self._drift: dict[str, tuple[TableSchema, int]] = {}
         self._drift_lock = threading.Lock()
         self.progress_lsn = 0
@@ -148,7 +149,9 @@ class CaptureLoop:
             try:
                 if self._catching_up_pays(target):
                     self._meter.mode = "catchup"
-                    return CatchupReader(self._source, upto_lsn=flushed_wal_lsn(self._catalog))
+                    return CatchupReader(
+                        self._source, upto_lsn=flushed_wal_lsn(self._catalog), batch_bytes=self._batch_bytes
+                    )
             except NoFreeSlot:
                 _LOG.info("no free slot to read ahead with: streaming the backlog")
             except SlotInUse:
@@ -156,7 +159,7 @@ class CaptureLoop:
                     raise
                 continue
             self._meter.mode = "streaming"
-            return StreamingReader(self._source)
+            return StreamingReader(self._source, bytes_max=self._batch_bytes)
 
     def _catching_up_pays(self, target: int | None) -> bool:
         """Whether to read in bulk; also finds out whether the slot is still what it was."""
@@ -238,8 +241,8 @@ class CaptureLoop:
             self._copy_anew(current)
         return None
 
-    def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema | None:
-        """Record a new schema; None when the table must be copied anew."""
+    def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema:
+        """Follow a table to a new schema; copy it anew where its rows can't be kept."""
         if schema == known:
             return known
         change = compare(known, schema)
@@ -247,7 +250,7 @@ class CaptureLoop:
         defaults = catalog.missing_defaults(self._catalog, schema.oid, added) if added else None
         if change.needs_copy or (defaults is not None and defaults.rewritten):
             self._copy_anew(schema)
-            return None
+            return schema
         if change:
             fills = {str(attnum): text for attnum, text in (defaults.constants if defaults else {}).items()}
             self._batch.schemas[schema.id] = {
@@ -262,6 +265,7 @@ class CaptureLoop:
         """Begin a new generation; what was read of the table is in its snapshot."""
         _LOG.warning("%s changed in a way that needs its rows again: copying it anew", schema.id)
         self._batch.drop(schema.id)
+        self._tables.put(schema)
         self._start_copy(schema)
 
     def _due(self, *, force: bool) -> bool:
@@ -332,10 +336,11 @@ class CaptureLoop:
                 del self._drift[schema.id]
         for schema in passed:
             known = self._tables.get(schema.oid)
-            if known is not None and known != schema and self._evolve(known, schema) is not None:
+            if known is not None and known != schema:
+                self._evolve(known, schema)
                 self._resolved.clear()
-                if self._batch:
-                    self._flush()
+        if self._batch:
+            self._flush()
 
     def _far_behind(self) -> bool:
         """Whether catching up would be faster than streaming on."""
