@@ -22,7 +22,6 @@ class EntryKind(StrEnum):
     """What an entry commits."""
 
     CHANGES = "changes"  # whole transactions up to ``lsn``; without files: progress only
-    SCHEMA = "schema"  # a table's new schema, at ``lsn``
     COPY_START = "copy_start"  # a table's snapshot copy begins (a new generation)
     COPY_CHUNK = "copy_chunk"  # one chunk of it
     COPY_END = "copy_end"  # all chunks are there; the table is exact once ``lsn`` is applied
@@ -54,10 +53,10 @@ class Entry:
             ``chunks`` (list of [relation, page_min, page_max]), ``filenode``, ``xmin``
             (oldest transaction that the copy may not have seen whole);
             COPY_CHUNK: ``generation``, ``chunk``; COPY_END: ``generation``;
-            SCHEMA: ``schema`` (JSON text), ``fills`` (attnum → text that existing rows
-            hold in an added column); CHANGES: ``schemas`` (table → the same two), for
-            tables whose schema changed in it, and ``reset`` (true after a resync: the
-            stream begins anew at ``lsn``).
+            CHANGES: ``schemas`` (table → ``schema`` (JSON text) and ``fills`` (attnum →
+            text that existing rows hold in an added column)), for tables whose schema
+            changed, with or without rows; and ``reset`` (true after a resync: the stream
+            begins anew at ``lsn``).
     """
 
     seq: int
@@ -152,8 +151,6 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
         )
     if table is None:
         raise ValueError(f"manifest entry {entry.seq}: {entry.kind} of {entry.table} before its copy_start")
-    if entry.kind is EntryKind.SCHEMA:
-        return replace(table, schema=detail["schema"])
     if detail["generation"] != table.generation:
         return table
     if entry.kind is EntryKind.COPY_CHUNK:

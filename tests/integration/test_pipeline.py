@@ -130,8 +130,9 @@ def test_columns_change_while_it_runs(admin: Any, database: str, tmp_path: Path)
             )
         ):
             admin.execute(ddl)
+            applied = pipeline.progress().applied_count
             admin.execute("UPDATE t SET b = b + 1 WHERE id %% 7 = %s", (step,))
-        wait_until(pipeline.ready)
+            wait_until(lambda before=applied: pipeline.progress().applied_count > before)
         assert_equal(settings)
     assert sum(e.kind is EntryKind.COPY_START for e in entries(settings)) == 1
     assert query(settings, "SELECT renamed, filled, gone FROM t WHERE id = 499") == [("a499", 42, 7)]
@@ -207,8 +208,8 @@ def test_a_transaction_larger_than_memory_becomes_visible_at_once(
     settings = settings_for(
         database,
         tmp_path,
-        defaults={"flush": {"every": "100ms", "bytes": "200KiB"}},
-        limits={"memory_bytes": "1MiB", "queue_bytes": "1KiB"},
+        defaults={"flush": {"every": "100ms", "bytes": "1MiB"}},
+        limits={"memory_bytes": "4MiB", "queue_bytes": "1KiB"},
     )
     admin.execute("CREATE TABLE t (id integer PRIMARY KEY, v text, n integer)")
     admin.execute("CREATE TABLE other (id integer PRIMARY KEY)")

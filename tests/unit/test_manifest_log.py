@@ -79,7 +79,9 @@ def filled(store: LocalStore) -> ManifestLog:
     log.append(EntryKind.CHANGES, lsn=30, files=[FILE], detail={"schemas": schemas})
     log.append(EntryKind.COPY_CHUNK, lsn=10, table="public.t", detail={"generation": 1, "chunk": 0})
     log.append(EntryKind.COPY_END, lsn=30, table="public.t", detail={"generation": 1})
-    log.append(EntryKind.SCHEMA, lsn=40, table="public.t", detail={"schema": '{"oid":3}', "fills": {}})
+    log.append(
+        EntryKind.CHANGES, lsn=40, detail={"schemas": {"public.t": {"schema": '{"oid":3}', "fills": {}}}}
+    )
     return log
 
 

@@ -111,8 +111,9 @@ class ApplyLoop:
                 target = by_table.setdefault(part.file.table, []) if base is None else base.deferred
                 part.loaded = part.loaded if base is None else None
                 target.append(part)
-        for table, parts in by_table.items():
-            self._apply_parts(table, parts)
+        for parts in by_table.values():
+            self._apply_parts(parts)
+        self._follow_schemas(items)
         last = items[-1].entry
         self.applied_seq = last.seq
         self._meter.applied_lsn = max(self._meter.applied_lsn, last.lsn)
@@ -122,10 +123,6 @@ class ApplyLoop:
         """Apply an entry about one table."""
         entry = item.entry
         assert entry.table is not None
-        if entry.kind is EntryKind.SCHEMA:
-            if entry.table not in self._bases:
-                self._evolve(entry)
-            return
         if entry.kind is EntryKind.COPY_START:
             self._start_base(entry)
             return
@@ -179,7 +176,7 @@ class ApplyLoop:
         del self._bases[base.schema.id]
         self._settling[base.schema.id] = Settling(base.schema, base.copy_seq, entry.lsn)
         for parts in grouped(base.deferred, self._settings.limits.memory_bytes // 4):
-            self._apply_parts(base.schema.id, parts)
+            self._apply_parts(parts)
 
     def _write_rows(self, base: Base, batches: Any) -> list[Any]:
         """Snapshot rows as data files of the trusted table, not committed."""
@@ -190,7 +187,7 @@ class ApplyLoop:
         for batch in read_batches(self._store, file):
             yield pa.Table.from_batches([batch])
 
-    def _apply_parts(self, table_id: str, parts: list[Part]) -> None:
+    def _apply_parts(self, parts: list[Part]) -> None:
         """Apply one table's changes in one commit, whatever happened to its columns meanwhile.
 
         Only a new key divides them: rows of before and after can't be told alike.
@@ -314,12 +311,18 @@ class ApplyLoop:
                 _LOG.warning("%s: %d rows can't be settled; copying it anew", table, len(settling.unresolved))
                 self._start_copy(settling.schema)
 
-    def _evolve(self, entry: Entry) -> None:
-        """Follow a schema change that no row change announced."""
-        schema = TableSchema.from_json(entry.detail["schema"])
-        table = self._table(schema)
-        if entry.seq > table.position.seq and table.schema != schema:
-            table.evolve(schema, fills=scalars(schema, entry.detail.get("fills", {})))
+    def _follow_schemas(self, items: list[Item]) -> None:
+        """Follow tables to their latest schemas, also those that no row has announced."""
+        latest = {
+            table: (item.entry.seq, change)
+            for item in items
+            for table, change in item.entry.detail.get("schemas", {}).items()
+        }
+        for table_id, (seq, change) in latest.items():
+            schema = TableSchema.from_json(change["schema"])
+            table = self._table(schema)
+            if table_id not in self._bases and seq >= table.position.seq and table.schema != schema:
+                table.evolve(schema, fills=scalars(schema, change["fills"]))
 
     def _sample_lag(self, parts: list[Part]) -> None:
         """Measure from commit on the source to now, when a reader can see the rows."""

@@ -23,11 +23,8 @@ def key_ids(keys: pa.Table) -> Ints:
     ids: Ints | None = None
     for column in keys.columns:
         codes, size = _codes(column)
-        if ids is None:
-            ids = codes
-        else:
-            # Renumbering after each column keeps the product below 2**63.
-            ids = _dense(ids * size + codes)
+        # Renumbering after each column keeps the product below 2**63.
+        ids = codes if ids is None else _dense(ids * size + codes)
     assert ids is not None, "a key has at least one column"
     return ids
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -37,11 +39,16 @@ def can_partition(changelog: pa.Table) -> bool:
 def _slices(keys: pa.Table, count: int) -> np.ndarray:
     """The slice of each key, by DuckDB's hash."""
     columns = ", ".join('"' + name.replace('"', '""') + '"' for name in keys.column_names)
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")
-        result = connection.from_arrow(keys).project(f"(hash({columns}) % {int(count)})::BIGINT AS slice")
+    with _engine().cursor() as cursor:
+        result = cursor.from_arrow(keys).project(f"(hash({columns}) % {int(count)})::BIGINT AS slice")
         slices: np.ndarray = result.to_arrow_table()["slice"].to_numpy()
         return slices
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One DuckDB for its hash function; it holds no data."""
+    return duckdb.connect(config={"threads": 1, "memory_limit": "64MB"})
 
 
 def _cut_moves(changelog: pa.Table, schema: TableSchema) -> pa.Table:

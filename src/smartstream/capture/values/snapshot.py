@@ -10,12 +10,17 @@ recognised by what they wrap to, and nothing is lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.capture.values.calendar import date_text, timestamp_text
-from smartstream.capture.values.cast import Cast, cast
+from smartstream.capture.values.cast import cast
+from smartstream.capture.values.temporal import DATE_MAX, DATE_MIN, STAMP_MAX, STAMP_MIN
+from smartstream.capture.values.typed import Cast
 from smartstream.capture.values.untyped import untyped_json
 from smartstream.change import (
     CHANGE_FIELDS,
@@ -35,8 +40,6 @@ _BINARY = frozenset(
         *(Kind.TEXT, Kind.BPCHAR, Kind.BYTEA, Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ),
     }
 )
-_DATE_MIN, _DATE_MAX = -719162, 2932896  # 0001-01-01, 9999-12-31 in days since 1970
-_STAMP_MIN, _STAMP_MAX = _DATE_MIN * 86_400_000_000, (_DATE_MAX + 1) * 86_400_000_000 - 1
 _EPOCH_DAYS, _EPOCH_US = 10957, 946_684_800_000_000
 
 
@@ -97,11 +100,11 @@ def _take(values: pa.Array, column: Column) -> tuple[Cast, pa.Array]:
 def _dates(values: pa.Array) -> tuple[Cast, pa.Array]:
     """Dates; those outside of the years 0001 to 9999 by their text."""
     days = values.cast(pa.int32())
-    odd = _outside(days, _DATE_MIN, _DATE_MAX)
+    odd = _outside(days, DATE_MIN, DATE_MAX)
     if odd is None:
         return Cast(values), values
     shifted = days.fill_null(0).to_numpy() - np.int32(_EPOCH_DAYS)  # wraps back
-    text = _texts(shifted, odd, lambda day: date_text(day))
+    text = _texts(shifted, odd, date_text)
     return Cast(pc.if_else(odd, pa.scalar(None, values.type), values), odd), text
 
 
@@ -109,7 +112,7 @@ def _stamps(values: pa.Array, column: Column) -> tuple[Cast, pa.Array]:
     """Timestamps; those outside of the years 0001 to 9999 by their text."""
     target = column.type.arrow
     stamps = values.cast(pa.int64())
-    odd = _outside(stamps, _STAMP_MIN, _STAMP_MAX)
+    odd = _outside(stamps, STAMP_MIN, STAMP_MAX)
     if odd is None:
         return Cast(stamps.cast(target)), values
     shifted = stamps.fill_null(0).to_numpy() - np.int64(_EPOCH_US)  # wraps back
@@ -124,9 +127,9 @@ def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array | None:
     return pc.fill_null(odd, False) if pc.any(odd).as_py() else None
 
 
-def _texts(numbers: np.ndarray, odd: pa.Array, render: object) -> pa.Array:
+def _texts(numbers: npt.NDArray[np.signedinteger], odd: pa.Array, render: Callable[[int], str]) -> pa.Array:
     """The texts of the odd values, null elsewhere."""
     texts = np.full(len(numbers), None, object)
     for row in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
-        texts[row] = render(int(numbers[row]))  # type: ignore[operator]
+        texts[row] = render(int(numbers[row]))
     return pa.array(texts, pa.string())
