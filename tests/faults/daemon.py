@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,15 @@ class Daemon:
         path = self._folder / "run.log"
         return path.read_text() if path.exists() else ""
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def configure(self, change: Callable[[str], str]) -> None:
+        """Rewrite the configuration."""
+        path = self._folder / "smartstream.yaml"
+        path.write_text(change(path.read_text()))
+
+    def call(self, *arguments: str, verbose: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command to its end."""
         return subprocess.run(
-            self._command(*arguments),
+            self._command(*arguments, verbose=verbose),
             env=self._environment,
             cwd=self._folder,
             capture_output=True,
@@ -87,5 +93,5 @@ class Daemon:
         assert done.returncode == (0 if result.get("ok") else 1), done.stderr
         return result
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "smartstream", "-v", *arguments]
+    def _command(self, *arguments: str, verbose: bool = True) -> list[str]:
+        return [sys.executable, "-m", "smartstream", *(["-v"] if verbose else []), *arguments]

@@ -105,7 +105,7 @@ def test_another_process_replays_to_the_same_state(store: FaultyStore) -> None:
     log = filled(store)
     assert open_log(store).state == log.state
     table = log.state.tables["public.t"]
-    assert log.state.durable_lsn == 30
+    assert log.state.durable_lsn == 40
     assert table == TableState(
         schema='{"oid":3}',
         generation=1,

@@ -216,6 +216,19 @@ def current_wal_lsn(connection: psycopg.Connection[Any]) -> int:
     return _lsn(connection, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
 
 
+def reached_lsn(connection: psycopg.Connection[Any]) -> int:
+    """The end of WAL, made sure to be passed: on an idle server nothing else might follow it.
+
+    Writes and flushes an empty logical message, which no reader of ours is shown.
+    """
+    lsn = current_wal_lsn(connection)
+    try:
+        connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'smartstream', '')")
+    except psycopg.Error as error:
+        raise map_error(error, "writing a logical message") from error
+    return lsn
+
+
 def _lsn(connection: psycopg.Connection[Any], statement: LiteralString) -> int:
     """The LSN that a statement returns."""
     try:

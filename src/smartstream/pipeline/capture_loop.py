@@ -184,8 +184,7 @@ class CaptureLoop:
                 reader.acknowledge(self._journal.state.durable_lsn)
             elif self._batch.size_bytes >= self._settings.defaults.flush.bytes:
                 self._stage()
-            if read.progress_lsn is not None:
-                self._progress(read.progress_lsn, reader)
+            self._record_progress(read.progress_lsn, reader)
             if read.finished:
                 return
             if streaming and self._monotonic() >= check_at:
@@ -306,14 +305,17 @@ class CaptureLoop:
         self._batch = Batch(end_lsn=batch.end_lsn)
         self._flushed_at = self._progress_at = self._monotonic()
 
-    def _progress(self, lsn: int, reader: SlotReader) -> None:
+    def _record_progress(self, lsn: int | None, reader: SlotReader) -> None:
         """Note how far the slot is read, and now and then make that durable too.
 
         Without it the slot would hold back WAL of which none is for us.
+
+        Args:
+            lsn: what this read told; the server tells it once and then may be silent.
         """
         if self._batch or self._parser.in_transaction or self._tail_waits():
             return
-        self.progress_lsn = max(self.progress_lsn, lsn)
+        self.progress_lsn = max(self.progress_lsn, lsn or 0)
         self._apply_drift()
         durable = self._journal.state.durable_lsn
         if self.progress_lsn <= durable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from smartstream.capture import catalog, slot, snapshot
-from smartstream.capture.catchup import current_wal_lsn
+from smartstream.capture.catchup import reached_lsn
 from smartstream.capture.connect import adbc_connect, connect
 from smartstream.config import Settings
 from smartstream.errors import Retry, SmartStreamError, TableRewritten
@@ -178,7 +178,7 @@ class CopyLoop:
                     self._record(copy, len(copy.chunks), parts)
             if self._stop.is_set() or copy.superseded:
                 return
-            lsn = current_wal_lsn(connection)
+            lsn = reached_lsn(connection)
         detail = {"generation": copy.generation}
         self._journal.append(EntryKind.COPY_END, lsn=lsn, table=copy.schema.id, detail=detail)
 

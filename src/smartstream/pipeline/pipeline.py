@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from smartstream.capture import catalog, publication, slot
-from smartstream.capture.catchup import current_wal_lsn
+from smartstream.capture.catchup import current_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings, matches
 from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, TableWithoutKey
@@ -162,7 +162,7 @@ class Pipeline:
                 info = slot.ensure(connection, source, log.state)
             except SlotAhead:  # perhaps by another run of ours, which has just ended
                 info = slot.ensure(connection, source, log.load())
-            target = current_wal_lsn(connection)
+            target = reached_lsn(connection)
         if not log.state.seq:
             log.append(EntryKind.CHANGES, lsn=info.confirmed_flush_lsn)
         return target, found
@@ -239,6 +239,8 @@ class Pipeline:
                 found = discover(connection, self._settings, strict=False)
                 lsn = current_wal_lsn(connection)
                 self._meter.source_lsn = lsn
+                if any(self._tables.get(s.oid) not in (None, s) for s in found):
+                    reached_lsn(connection)  # so that the stream soon passes what was seen
                 new = [s for s in found if self._tables.get(s.oid) is None]
                 if new:
                     publication.ensure(connection, self._settings.source.publication, found)

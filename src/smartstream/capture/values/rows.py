@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from smartstream.capture.pgoutput import RowBlock
 from smartstream.capture.values.cast import cast
 from smartstream.capture.values.typed import Cast
-from smartstream.capture.values.untyped import untyped_json
+from smartstream.capture.values.untyped import refuse_untyped_keys, untyped_json
 from smartstream.change import OLD_KEY, TRUNCATE, UNCHANGED, UNTYPED
 from smartstream.errors import ProtocolError, SchemaError
 from smartstream.lsn import format_lsn
@@ -22,12 +22,12 @@ def changelog(block: RowBlock, schema: TableSchema) -> pa.Table:
     """Return a block's rows in ``schema.changelog_schema()``.
 
     Columns are matched by name; those that the relation lacks are null.  ``_old_key``
-    is set where an update really changed the key's text.  A key value that its Arrow
-    type can't hold is null and flagged like any other, but in ``_old_key`` only null.
+    is set where an update really changed the key's text.
 
     Raises:
         ProtocolError: a value is not what its type prints.
-        SchemaError: a row does not say which row of the table it is for.
+        SchemaError: a row does not say which row of the table it is for, or its key is
+            a value that its Arrow type can't hold.
     """
     count = len(block.op)
     by_name = {c.name: v.values for c, v in zip(block.relation.columns, block.columns, strict=True)}
@@ -43,6 +43,7 @@ def changelog(block: RowBlock, schema: TableSchema) -> pa.Table:
         own[column.name] = done.values
         if done.untyped is not None:
             flagged[column.name] = (done.untyped, text)
+    refuse_untyped_keys(schema, flagged, _where(block))
     head = [block.op, block.commit_lsn, block.ordinal, block.commit_ts, block.xid]
     target = schema.changelog_schema()
     special = {

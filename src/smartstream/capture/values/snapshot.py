@@ -21,7 +21,7 @@ from smartstream.capture.values.calendar import date_text, timestamp_text
 from smartstream.capture.values.cast import cast
 from smartstream.capture.values.temporal import DATE_MAX, DATE_MIN, STAMP_MAX, STAMP_MIN
 from smartstream.capture.values.typed import Cast
-from smartstream.capture.values.untyped import untyped_json
+from smartstream.capture.values.untyped import refuse_untyped_keys, untyped_json
 from smartstream.change import (
     CHANGE_FIELDS,
     COMMIT_LSN,
@@ -69,6 +69,7 @@ def from_snapshot(table: pa.Table, schema: TableSchema, copy_lsn: int) -> pa.Tab
         own[column.name] = done.values
         if done.untyped is not None:
             flagged[column.name] = (done.untyped, text)
+    refuse_untyped_keys(schema, flagged, schema.id)
     target = schema.changelog_schema()
     fixed = {
         OP: pa.repeat(READ, count),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
+
+from smartstream.errors import SchemaError
+from smartstream.schema import TableSchema
 
 
 def untyped_json(count: int, flagged: Mapping[str, tuple[pa.Array, pa.Array]]) -> pa.Array:
@@ -26,3 +29,17 @@ def untyped_json(count: int, flagged: Mapping[str, tuple[pa.Array, pa.Array]]) -
     for row, value in rows.items():
         texts[row] = json.dumps(value, ensure_ascii=False)
     return pa.array(texts, pa.string())
+
+
+def refuse_untyped_keys(schema: TableSchema, untyped: Collection[str], where: str) -> None:
+    """Raise SchemaError when a key column is among ``untyped``.
+
+    A key that is null in the lake would find no row again, and its text would not be
+    compared: rows would double and deletes be lost.
+    """
+    for name in schema.key:
+        if name in untyped:
+            raise SchemaError(
+                f"{where}: the key column {name} holds a value that its type in the lake can't hold",
+                hint=f"Exclude {schema.id} in smartstream.yaml, or use a key without infinity and NaN.",
+            )
