@@ -133,11 +133,11 @@ def test_changes_in_raw_are_laid_over_the_trusted_table(settings: Settings, data
         table = changelog(schema, [change for change in changes if change], lsn - 1)
         file = writer.write(schema, table)
         log.append(EntryKind.CHANGES, lsn=lsn, files=(file,))
-        report = verify(settings, None, True, 2.0, clock=clock)
+        report = verify(settings, None, True, 10.0, clock=clock)
         assert report.ok, (seed, report)
         assert report.tables[0].pending_changes > 0
     run_sql(database, "UPDATE t SET name = 'lost' WHERE id = (SELECT min(id) FROM t)")
-    assert not verify(settings, None, True, 0.1, clock=clock).ok
+    assert not verify(settings, None, True, 10.0, clock=clock).ok
 
 
 def test_unchanged_toasted_values_and_moved_keys_are_followed_to_their_old_rows(
@@ -161,7 +161,7 @@ def test_unchanged_toasted_values_and_moved_keys_are_followed_to_their_old_rows(
         table = table.set_column(table.schema.get_field_index(name), name, values)
     file = RawWriter(open_store(settings.lake), clock).write(schema, table)
     log.append(EntryKind.CHANGES, lsn=lsn, files=(file,))
-    report = verify(settings, None, True, 2.0, clock=clock)
+    report = verify(settings, None, True, 10.0, clock=clock)
     assert report.ok, report
     assert report.tables[0].pending_changes == 3
 
@@ -174,7 +174,7 @@ def test_changes_after_the_common_lsn_are_not_counted(settings: Settings, databa
     file = RawWriter(open_store(settings.lake), clock).write(schema, table)
     log.append(EntryKind.CHANGES, lsn=far + 1, files=(file,))
     put(settings, schema, copied(settings, schema), position=(far + 1, log.state.seq, 1))  # all rows twice
-    report = verify(settings, None, True, 2.0, clock=clock)
+    report = verify(settings, None, True, 10.0, clock=clock)
     assert report.ok, report
     assert report.behind_bytes == 0
 
@@ -188,7 +188,7 @@ def test_a_truncate_in_raw_empties_the_table(settings: Settings, database: str) 
     table = changelog(schema, [("t", None, None, None), ("i", 4, "new", 0.5)], lsn - 1)
     file = RawWriter(open_store(settings.lake), clock).write(schema, table)
     log.append(EntryKind.CHANGES, lsn=lsn, files=(file,))
-    report = verify(settings, None, True, 2.0, clock=clock)
+    report = verify(settings, None, True, 10.0, clock=clock)
     assert report.ok, report
 
 
