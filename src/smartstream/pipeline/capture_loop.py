@@ -348,10 +348,17 @@ class CaptureLoop:
         """Whether catching up would be faster than streaming on."""
         try:
             flushed = flushed_wal_lsn(self._catalog)
-        except psycopg.Error:
+            self._meter.source_lsn = flushed
+            far = flushed - max(self.progress_lsn, 1) > 4 * self._settings.limits.catchup_backlog_bytes
+            # Inside a transaction all that was streamed of it would be read again, and again.
+            if not far or self._parser.in_transaction or self._tail_waits():
+                return False
+            info = slot.inspect(self._catalog, self._source.slot.name)
+            if info is None or info.restart_lsn is None:
+                return True
+            return info.confirmed_flush_lsn - info.restart_lsn < RESTART_TRAILING_BYTES_MAX
+        except (psycopg.Error, SmartStreamError):
             return True  # the session ends; the next one reports what is wrong
-        self._meter.source_lsn = flushed
-        return flushed - max(self.progress_lsn, 1) > 4 * self._settings.limits.catchup_backlog_bytes
 
 
 def describe(change: object) -> str:
