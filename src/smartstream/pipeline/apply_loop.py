@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 GROUP_ENTRIES_MAX = 50
 LAG_SAMPLES_PER_COMMIT = 500
-MEMORY_PER_RAW_BYTE = 16
+MEMORY_PER_RAW_BYTE = 40
 """Memory that folding takes for each byte of a compressed raw file; past the limit it slices."""
 
 
