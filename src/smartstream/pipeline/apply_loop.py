@@ -63,7 +63,7 @@ class ApplyLoop:
 
     def run(self) -> None:
         """Apply entries until ``stop`` is set."""
-        bytes_max = self._settings.limits.memory_bytes // 4
+        bytes_max = self._settings.limits.memory_bytes // MEMORY_PER_RAW_BYTE
         while not self._stop.is_set():
             items = self._journal.take(0.2, count_max=GROUP_ENTRIES_MAX, bytes_max=bytes_max)
             if items:
@@ -175,7 +175,7 @@ class ApplyLoop:
         self._meter.applied(base.schema.id, 0, table.row_count)
         del self._bases[base.schema.id]
         self._settling[base.schema.id] = Settling(base.schema, base.copy_seq, entry.lsn)
-        for parts in grouped(base.deferred, self._settings.limits.memory_bytes // 4):
+        for parts in grouped(base.deferred, self._settings.limits.memory_bytes // MEMORY_PER_RAW_BYTE):
             self._apply_parts(parts)
 
     def _write_rows(self, base: Base, batches: Any) -> list[Any]:

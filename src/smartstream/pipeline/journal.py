@@ -85,16 +85,22 @@ class Journal:
                 self._queue(Item(entry))
 
     def take(self, timeout_s: float, *, count_max: int, bytes_max: int) -> list[Item]:
-        """Return the next items, in order; empty when none came within ``timeout_s``."""
+        """Return the next items, in order; empty when none came within ``timeout_s``.
+
+        Args:
+            bytes_max: of raw files; a single item may be larger.
+        """
         with self._condition:
             if not self._items:
                 self._condition.wait(timeout_s)
             taken: list[Item] = []
             size = 0
-            while self._items and len(taken) < count_max and size < bytes_max:
+            while self._items and len(taken) < count_max:
+                size += sum(file.size_bytes for file in self._items[0].entry.files)
+                if taken and size > bytes_max:
+                    break
                 item = self._items.popleft()
                 self._payload_bytes -= item.payload_bytes
-                size += sum(file.size_bytes for file in item.entry.files)
                 taken.append(item)
             return taken
 
