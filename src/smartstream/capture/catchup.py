@@ -29,10 +29,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, map_error
+from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, connect, map_error
 from smartstream.capture.pgoutput import Messages
 from smartstream.capture.reader import SlotRead
-from smartstream.capture.replication import confirm
 from smartstream.capture.tuples import Ints
 from smartstream.config import Source
 from smartstream.lsn import format_lsn, parse_lsn
@@ -116,7 +115,8 @@ class CatchupReader:
     def acknowledge(self, lsn: int) -> None:
         """See SlotReader; the slot moves now and then, and on ``close``.
 
-        Not by pg_replication_slot_advance, which decodes all it passes.
+        By pg_replication_slot_advance, which decodes what it passes: only so does the
+        restart LSN follow, and with it the WAL that the server keeps.
         """
         self._durable = max(self._durable, lsn)
         if self._monotonic() >= self._advance_due:
@@ -142,7 +142,14 @@ class CatchupReader:
         self._advance_due = self._monotonic() + _ADVANCE_EVERY_S
         if self._durable <= self._advanced:
             return
-        confirm(self._source, self._durable)
+        lsn = format_lsn(self._durable)
+        with connect(self._source) as connection:
+            try:
+                connection.execute(
+                    "SELECT pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)", (self._slot, lsn)
+                )
+            except psycopg.Error as error:
+                raise map_error(error, f"advancing slot {self._slot} to {lsn}") from error
         self._advanced = self._durable
 
     def _drain(self) -> None:

@@ -172,19 +172,6 @@ class StreamingReader:
         self._status_due = self._monotonic() + _STATUS_EVERY_S
 
 
-def confirm(source: Source, lsn: int) -> None:
-    """Tell the server that everything before ``lsn`` is durable; the slot moves without decoding.
-
-    Raises:
-        SlotInUse, SlotLost, SourceUnreachable, …: as ``connect`` maps them.
-    """
-    reader = StreamingReader(source)
-    try:
-        reader.acknowledge(lsn)
-    finally:
-        reader.close()
-
-
 def _messages(parts: list[memoryview]) -> Messages | None:
     """The pgoutput messages inside XLogData messages, laid into one buffer."""
     if not parts:

@@ -38,7 +38,8 @@ BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 SLOT_RELEASE_WAIT_S = 15.0
 PROGRESS_BYTES = 16 << 20
 RESTART_TRAILING_BYTES_MAX = 256 << 20
-"""Every peek decodes from the restart LSN; when that trails further, streaming is cheaper."""
+"""Each round of a catch-up decodes from the restart LSN: when that trails further, and further than
+twice the backlog, streaming is cheaper."""
 
 
 @dataclass(slots=True)
@@ -169,7 +170,7 @@ class CaptureLoop:
         backlog = flushed_wal_lsn(self._catalog) - info.confirmed_flush_lsn
         trailing = info.confirmed_flush_lsn - info.restart_lsn
         wanted = backlog > (0 if target is not None else self._settings.limits.catchup_backlog_bytes)
-        return wanted and trailing < RESTART_TRAILING_BYTES_MAX
+        return wanted and trailing < max(RESTART_TRAILING_BYTES_MAX, 2 * backlog)
 
     def _read_on(self, reader: SlotReader, until: Callable[[], int | None]) -> None:
         """Read, decode, flush, acknowledge."""
@@ -356,7 +357,8 @@ class CaptureLoop:
             info = slot.inspect(self._catalog, self._source.slot.name)
             if info is None or info.restart_lsn is None:
                 return True
-            return info.confirmed_flush_lsn - info.restart_lsn < RESTART_TRAILING_BYTES_MAX
+            trailing = info.confirmed_flush_lsn - info.restart_lsn
+            return trailing < max(RESTART_TRAILING_BYTES_MAX, 2 * (flushed - info.confirmed_flush_lsn))
         except (psycopg.Error, SmartStreamError):
             return True  # the session ends; the next one reports what is wrong
 
