@@ -168,9 +168,8 @@ class CaptureLoop:
         if info is None or info.restart_lsn is None:
             raise SlotLost(f"slot {self._source.slot.name} is gone")
         backlog = flushed_wal_lsn(self._catalog) - info.confirmed_flush_lsn
-        trailing = info.confirmed_flush_lsn - info.restart_lsn
         wanted = backlog > (0 if target is not None else self._settings.limits.catchup_backlog_bytes)
-        return wanted and trailing < max(RESTART_TRAILING_BYTES_MAX, 2 * backlog)
+        return wanted and restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
 
     def _read_on(self, reader: SlotReader, until: Callable[[], int | None]) -> None:
         """Read, decode, flush, acknowledge."""
@@ -357,10 +356,15 @@ class CaptureLoop:
             info = slot.inspect(self._catalog, self._source.slot.name)
             if info is None or info.restart_lsn is None:
                 return True
-            trailing = info.confirmed_flush_lsn - info.restart_lsn
-            return trailing < max(RESTART_TRAILING_BYTES_MAX, 2 * (flushed - info.confirmed_flush_lsn))
+            backlog = flushed - info.confirmed_flush_lsn
+            return restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
         except (psycopg.Error, SmartStreamError):
             return True  # the session ends; the next one reports what is wrong
+
+
+def restart_is_near(trailing_bytes: int, backlog_bytes: int) -> bool:
+    """Whether reading in bulk pays: each of its rounds decodes from the restart LSN again."""
+    return trailing_bytes < max(RESTART_TRAILING_BYTES_MAX, 2 * backlog_bytes)
 
 
 def describe(change: object) -> str:

@@ -104,11 +104,6 @@ class Journal:
                 taken.append(item)
             return taken
 
-    def pending_count(self) -> int:
-        """Entries that the applier has not taken."""
-        with self._condition:
-            return len(self._items)
-
     def wake(self) -> None:
         """Let a waiting ``take`` return."""
         with self._condition:
