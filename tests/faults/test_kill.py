@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -104,7 +105,8 @@ def random_transactions(url: str, rng: random.Random, stop: threading.Event) -> 
                 if rng.random() < 0.1:
                     with connection.transaction(force_rollback=True):
                         connection.execute("DELETE FROM pairs")
-                connection.execute(rng.choice(statements), {"n": rng.randrange(400)})
+                with contextlib.suppress(psycopg.errors.UniqueViolation), connection.transaction():
+                    connection.execute(rng.choice(statements), {"n": rng.randrange(400)})
             if rng.random() < 0.01:
                 connection.execute("TRUNCATE pairs")
             if rng.random() < 0.1:

@@ -89,8 +89,13 @@ class Source:
         )
 
 
-def apply(target: dict[Key, tuple[str, int]], changes: list[dict[str, object]], rng: random.Random) -> None:
-    """Fold one batch, in any order of its rows, into ``target``."""
+def apply(
+    target: dict[Key, tuple[str, int]],
+    changes: list[dict[str, object]],
+    rng: random.Random,
+    unresolved: set[Key] | None = None,
+) -> None:
+    """Fold one batch, in any order of its rows, into ``target``; ``unresolved``: it may be ahead."""
     shuffled = rng.sample(changes, len(changes))
     net = fold(pa.Table.from_pylist(shuffled, SCHEMA.changelog_schema()), SCHEMA)
     if net.truncate:
@@ -100,10 +105,15 @@ def apply(target: dict[Key, tuple[str, int]], changes: list[dict[str, object]], 
     old_schema = pa.schema(
         [("a", pa.int32()), ("b", pa.string()), ("big", pa.string()), ("_untyped", pa.string())]
     )
-    filled = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA)
-    assert not filled.unresolved.num_rows
+    filled = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA, exact=unresolved is None)
     upserts = filled.upserts
     touched = [(r["a"], r["b"]) for r in net.keys.to_pylist()]
+    lost = {(r["a"], r["b"]) for r in filled.unresolved.to_pylist()}
+    if unresolved is None:
+        assert not lost
+    else:
+        unresolved -= set(touched)
+        unresolved |= lost
     assert len(touched) == len(set(touched))
     for key in touched:
         target.pop(key, None)
@@ -126,6 +136,29 @@ def test_folding_in_random_batches_gives_the_source(seed: int) -> None:
         apply(target, batch, rng)
         log = log[len(batch) :]
     assert target == source.rows, f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_copy_read_meanwhile_is_settled_or_the_row_is_known_to_be_unresolved(seed: int) -> None:
+    """Two chunks are read at different moments, each after the changes that are applied began."""
+    source, rng = Source(seed), random.Random(-seed)
+    for _ in range(10):
+        source.step()
+    start, base = len(source.log), {}
+    for chunk in (0, 1):
+        for _ in range(rng.randint(0, 12)):
+            source.step()
+        base.update({key: row for key, row in source.rows.items() if hash(key[0]) % 2 == chunk})
+    for _ in range(rng.randint(0, 12)):
+        source.step()
+    log, unresolved = source.log[start:], set[Key]()
+    while log:
+        lsn = log[min(rng.randint(1, 10), len(log)) - 1]["_commit_lsn"]
+        batch = [c for c in log if c["_commit_lsn"] <= lsn]  # type: ignore[operator]
+        apply(base, batch, rng, unresolved)
+        log = log[len(batch) :]
+    different = {key for key in base.keys() | source.rows.keys() if base.get(key) != source.rows.get(key)}
+    assert different <= unresolved, f"seed {seed}"
 
 
 def test_a_batch_applied_twice_changes_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -251,6 +252,9 @@ class ApplyLoop:
             located.extend(found)
             truncate = truncate or net.truncate
         delete = None if truncate else located
+        settling = self._settling.get(schema.id)
+        if settling is not None and settling.unresolved:  # after a crash it must not pass for exact
+            position = replace(position, lsn=min(position.lsn, settling.ready_lsn - 1))
         table.commit(add=files, delete=delete, position=position, replace_all=truncate)
 
     def _rows(self, part: Part, schema: TableSchema, fills: dict[int, pa.Scalar]) -> Iterator[pa.Table]:
@@ -277,7 +281,7 @@ class ApplyLoop:
         if net.missing:
             columns = sorted({missing.column for missing in net.missing})
             old_rows = table.read(table.locate(wanted_keys(net, schema)), [*columns, UNTYPED])
-            filled = fill(net, old_rows, schema)
+            filled = fill(net, old_rows, schema, exact=settling is None)
             upserts = filled.upserts
             self._note_unresolved(schema, filled.unresolved)
         return (table.write(upserts) if upserts.num_rows else []), located
@@ -286,7 +290,7 @@ class ApplyLoop:
         """Remember rows that were left out; only a table that is catching up may have some.
 
         There the copy can be ahead of the stream: the row is in it under a later key, or
-        deleted already, and a later change settles it.
+        deleted already; a later change settles it, or else a new copy.
 
         Raises:
             TableCorrupt: the table is exact, and yet a row is not in it.
@@ -306,10 +310,10 @@ class ApplyLoop:
         for table, settling in list(self._settling.items()):
             if applied_lsn < settling.ready_lsn:
                 continue
-            del self._settling[table]
             if settling.unresolved:
                 _LOG.warning("%s: %d rows can't be settled; copying it anew", table, len(settling.unresolved))
                 self._start_copy(settling.schema)
+            del self._settling[table]
 
     def _follow_schemas(self, items: list[Item]) -> None:
         """Follow tables to their latest schemas, also those that no row has announced."""

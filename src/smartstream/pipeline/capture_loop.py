@@ -317,11 +317,15 @@ class CaptureLoop:
             return
         self.progress_lsn = max(self.progress_lsn, lsn or 0)
         self._apply_drift()
-        durable = self._journal.state.durable_lsn
+        state = self._journal.state
+        durable = state.durable_lsn
         if self.progress_lsn <= durable:
             return
         old = self._monotonic() - self._progress_at >= self._source.heartbeat
-        if old or self.progress_lsn - durable >= PROGRESS_BYTES:
+        awaited = any(
+            table.copied and durable < table.ready_lsn <= self.progress_lsn for table in state.tables.values()
+        )
+        if old or awaited or self.progress_lsn - durable >= PROGRESS_BYTES:
             self._journal.append(EntryKind.CHANGES, lsn=self.progress_lsn)
             self._progress_at = self._monotonic()
             reader.acknowledge(self.progress_lsn)

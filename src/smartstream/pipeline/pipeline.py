@@ -224,8 +224,10 @@ class Pipeline:
         return self._apply.applied_seq >= self._journal.state.seq
 
     def _target(self, target: int) -> int | None:
-        """For ``once``: how far to read, None while a copy is under way."""
-        assert self._journal is not None
+        """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
+        assert self._journal is not None and self._apply is not None
+        if self._apply.copying() or self._apply.settling():
+            return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
         if not all(table is not None and table.copied for table in tables):

@@ -105,22 +105,25 @@ class Filled:
     unresolved: pa.Table
 
 
-def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema) -> Filled:
-    """Complete ``net.upserts`` with values of ``old_rows``.
+def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema, *, exact: bool) -> Filled:
+    """Complete ``net.upserts`` with values of ``old_rows``, looked up under the origin keys.
 
-    A row is looked up under its origin key.  Failing that, under its present key: while
-    a copy is being caught up with, the trusted table can be ahead of the changelog.
+    While a copy is being caught up with, the trusted table can be ahead of the changelog.
+    A row that keeps its key is then at worst a later one, which later changes put right.
+    But a row whose key changes may find a stranger under its origin key, one that has
+    been inserted there since: it is left out rather than guessed.
 
     Args:
         old_rows: (n, key columns + missing columns + ``_untyped``), the trusted rows of
-            the origin keys and of the present ones; where a key occurs twice the last counts.
+            the origin keys; where a key occurs twice the last counts.
+        exact: the trusted table is where the changelog begins, not ahead of it.
     """
     upserts = net.upserts
     lost = np.zeros(len(upserts), np.bool_)
     for missing in net.missing:
-        present = upserts.select(list(schema.key)).take(pa.array(missing.rows))
         source = _find(old_rows, missing.origin_keys, schema)
-        source = np.where(source < 0, _find(old_rows, present, schema), source)
+        if not exact:
+            source = np.where(_moved(net, missing, schema), -1, source)
         found = source >= 0
         upserts = _replace_values(upserts, missing.column, missing.rows[found], old_rows, source[found])
         lost[missing.rows[~found]] = True
@@ -130,11 +133,17 @@ def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema) -> Filled:
 
 def wanted_keys(net: NetChanges, schema: TableSchema) -> pa.Table:
     """The unique keys under which ``fill`` looks for old rows."""
-    keys = net.upserts.select(list(schema.key))
-    parts = [part for m in net.missing for part in (m.origin_keys, keys.take(pa.array(m.rows)))]
-    together = concat_keys(parts, schema.key)
+    together = concat_keys([missing.origin_keys for missing in net.missing], schema.key)
     _, first = np.unique(key_ids(together), return_index=True)
     return together.take(pa.array(first))
+
+
+def _moved(net: NetChanges, missing: Missing, schema: TableSchema) -> Mask:
+    """Which of the rows have another key than their origin."""
+    present = net.upserts.select(list(schema.key)).take(pa.array(missing.rows))
+    ids = key_ids(concat_keys([missing.origin_keys, present], schema.key))
+    moved: Mask = ids[: len(present)] != ids[len(present) :]
+    return moved
 
 
 def _find(rows: pa.Table, keys: pa.Table, schema: TableSchema) -> Ints:

@@ -58,7 +58,7 @@ def overlaid(
     net = fold(changes, schema)
     upserts = net.upserts
     if net.missing:
-        upserts = fill(net, _old_rows(connection, base, net, schema, number), schema).upserts
+        upserts = fill(net, _old_rows(connection, base, net, schema, number), schema, exact=True).upserts
     names = [*(column_name(column) for column in schema.columns), UNTYPED]
     columns = ", ".join(names)
     added, touched = f"upserts_{number}", f"touched_{number}"
