@@ -5,13 +5,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+CHECKOV := .venv/checkov/.installed
 
-.PHONY: demo test check bench soak lock clean
+.PHONY: demo test check bench soak lambdas lock clean
 
 demo: $(STAMP)
 	@$(BIN)/smartstream demo
 
-test: $(STAMP)
+test: $(STAMP) $(CHECKOV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 check: $(STAMP)
@@ -31,6 +32,10 @@ soak: export SMARTSTREAM_TEST_PGBENCH_SCALE = 10
 soak: $(STAMP)
 	$(BIN)/python -m pytest -s tests/faults/test_kill.py
 
+# The packages that terraform/ uploads, into build/lambdas; wheels are downloaded once, about 100 MB.
+lambdas: $(STAMP)
+	$(BIN)/python tools/build_lambdas.py
+
 # The newest versions that pyproject.toml allows become the pins; run the tests afterwards.
 lock: $(STAMP)
 	$(BIN)/python tools/list_requirements.py > .venv/wanted.txt
@@ -38,7 +43,7 @@ lock: $(STAMP)
 	$(BIN)/pip freeze > requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build
 
 # The package is put on the path by a .pth file: no build, no build dependencies.
 $(STAMP): requirements.lock pyproject.toml tools/link_package.py
@@ -48,4 +53,11 @@ $(STAMP): requirements.lock pyproject.toml tools/link_package.py
 	@echo "Installing the pinned dependencies into .venv (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python tools/link_package.py
+	@touch $@
+
+# checkov pins an old boto3, so it has an environment of its own; only the tests use it.
+$(CHECKOV): $(STAMP) requirements-checkov.lock
+	@echo "Installing checkov into .venv/checkov (once) …"
+	@$(BIN)/python -m venv .venv/checkov
+	@.venv/checkov/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-checkov.lock
 	@touch $@

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import apply, catch_up, live_lag, memory, snapshot_copy
+from benchmarks import apply, catch_up, live_lag, memory, rules, snapshot_copy
 
 Benchmark = Callable[[], dict[str, Any]]
 
@@ -23,6 +23,7 @@ FULL: dict[str, Benchmark] = {
     "live_lag_10k": lambda: live_lag.run(10_000, 30),
     "memory": lambda: memory.run(2_000_000),
     "apply_1m": lambda: apply.run(1_000_000, (1_000, 10_000, 100_000)),
+    "rules": lambda: rules.run(1_000_000, 100_000),
     "apply_4m": lambda: apply.run(4_000_000, (1_000, 10_000, 100_000)),
 }
 QUICK: dict[str, Benchmark] = {
@@ -32,6 +33,7 @@ QUICK: dict[str, Benchmark] = {
     "live_lag_10k": lambda: live_lag.run(10_000, 8),
     "memory": lambda: memory.run(200_000),
     "apply_1m": lambda: apply.run(200_000, (1_000, 10_000)),
+    "rules": lambda: rules.run(200_000, 100_000),
 }
 
 # What is wanted on 2 cores, of the full sizes: at least (ratios), at most (the rest).
@@ -41,6 +43,7 @@ WANTED: dict[str, dict[str, float]] = {
     "live_lag_2k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
     "live_lag_10k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
     "memory": {"peak_rss_mib": 1024},
+    "rules": {"with_for_without": 1.5},
 }
 
 

@@ -13,38 +13,61 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "smartstream"
 
 NOUNS = {"lsn", "schema", "change", "manifest", "errors"}
-SETTINGS = NOUNS | {"units", "yaml_file", "config"}
+SETTINGS = NOUNS | {"units", "yaml_file", "secret", "rule_options", "rules_config", "config"}
 STAGES = {"capture", "raw", "transform", "trusted"}
 
 # Each part (a folder, or a file at the top) and the parts that it may import besides itself.
-# A stage imports no other stage; query reads where the trusted files lie and nothing more.
+# A stage imports no other stage, but for BORROWED; query reads where the trusted files lie,
+# and for the past the raw zone and what is pure.
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(NOUNS, NOUNS),
     "units": NOUNS,
     "yaml_file": NOUNS | {"units"},
-    "config": NOUNS | {"units", "yaml_file"},
+    "config": NOUNS | {"units", "yaml_file", "secret", "rule_options", "rules_config", "quality"},
+    "secret": NOUNS,
+    "rule_options": NOUNS | {"secret"},
+    "rules_config": NOUNS | {"secret", "rule_options", "quality"},
     "capture": SETTINGS,
     "raw": SETTINGS,
-    "transform": NOUNS,
+    "transform": NOUNS | {"rule_options", "rules_config", "secret", "quality"},
     "trusted": SETTINGS,
-    "query": SETTINGS | {"trusted"},
+    "query": SETTINGS | STAGES,
+    "quality": SETTINGS | STAGES | {"query"},
     "verify": SETTINGS | STAGES | {"query"},
-    "pipeline": SETTINGS | STAGES,
-    "doctor": SETTINGS | STAGES,
+    "pipeline": SETTINGS | STAGES | {"quality"},
+    "doctor": SETTINGS | STAGES | {"quality"},
     "status": SETTINGS | STAGES,
     "testing": NOUNS,
     "demo": SETTINGS | {"pipeline", "query", "verify", "testing"},
 }
-QUERY_READS = {"smartstream.trusted.catalog", "smartstream.trusted.plan"}
+# What a check is, and which rows break it: pure, and known to the settings and to the rules' one pass.
+QUALITY_PLAIN = {"config", "predicates", "row_checks"}
+QUERY_READS = {
+    "smartstream.trusted.catalog",
+    "smartstream.trusted.plan",
+    "smartstream.trusted.position",
+    "smartstream.capture.values",
+}
+# Pure functions of one stage that another uses: a lookup folds what it finds as the applier would.
+BORROWED = {
+    "raw/lookup.py": {
+        "smartstream.capture.values",
+        "smartstream.transform.fold",
+        "smartstream.transform.keys",
+        "smartstream.transform.rows",
+    }
+}
 
 # Who may use a library.  The pipeline and status only handle connections that capture opens.
 USERS: dict[str, set[str]] = {
-    "psycopg": {"capture", "verify", "doctor", "testing", "demo", "pipeline", "status"},
+    "psycopg": {"capture", "verify", "quality", "doctor", "testing", "demo", "pipeline", "status"},
     "adbc_driver_postgresql": {"capture"},
     "adbc_driver_manager": {"capture"},
     "pyiceberg": {"trusted"},
     "boto3": {"raw/s3_store.py", "aws"},
     "botocore": {"raw/s3_store.py", "aws"},
+    "hcl2": {"aws/cost"},
+    "lark": {"aws/cost"},
     "ruamel": {"yaml_file"},
     "typer": {"cli"},
     "rich": {"cli", "demo"},
@@ -52,12 +75,23 @@ USERS: dict[str, set[str]] = {
 # Types that pass through, for annotations.
 TYPES_ELSEWHERE = {
     "query": {"pyiceberg.catalog", "pyiceberg.table"},
-    "verify": {"pyiceberg.table"},
+    "verify": {"pyiceberg.table", "pyiceberg.table.snapshots"},
 }
 PURE_LIBRARIES = {"pyarrow", "numpy", "duckdb"}
 PURE_STANDARD_LIBRARY_NOT = {"socket", "select", "subprocess", "threading", "time", "random", "os", "urllib"}
 # Pure: bytes or tables in, tables out, no clock, driver or file.
-PURE = ("transform", "capture/pgoutput.py", "capture/tuples.py", "capture/values")
+PURE = (
+    "transform",
+    "capture/pgoutput.py",
+    "capture/tuples.py",
+    "capture/values",
+    "quality/threshold.py",
+    "quality/predicates.py",
+    "quality/row_checks.py",
+    "quality/metrics.py",
+    "quality/breaker.py",
+    "quality/schema_contract.py",
+)
 
 
 @cache
@@ -109,15 +143,27 @@ def test_imports_go_one_way(part: str) -> None:
         f"{file}:{line} imports {target}"
         for file, line, target in _imports()
         if _part(file) == part and (own := _own(target)) and own != part and own not in MAY_IMPORT[part]
+        if target not in BORROWED.get(file, ())
     ]
     assert not wrong, "\n".join(["", *wrong])
 
 
-def test_query_knows_only_where_trusted_files_lie() -> None:
+def test_query_knows_only_where_files_lie_and_what_values_are() -> None:
     wrong = [
         f"{file}:{line} imports {target}"
         for file, line, target in _imports()
-        if _part(file) == "query" and _own(target) == "trusted" and target not in QUERY_READS
+        if _part(file) == "query" and _own(target) in ("trusted", "capture") and target not in QUERY_READS
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_settings_and_rules_know_only_what_a_quality_check_is() -> None:
+    wrong = [
+        f"{file}:{line} imports {target}"
+        for file, line, target in _imports()
+        if _part(file) in ("config", "rules_config", "transform")
+        and _own(target) == "quality"
+        and not QUALITY_PLAIN & set(target.split("."))
     ]
     assert not wrong, "\n".join(["", *wrong])
 

@@ -75,7 +75,7 @@ def _python(*folders: str) -> tuple[tuple[str, ast.Module], ...]:
 
 
 def _product() -> tuple[tuple[str, ast.Module], ...]:
-    return _python("src", "benchmarks", "tools")
+    return _python("src", "lambdas", "benchmarks", "tools")
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -199,14 +199,14 @@ def _module_name(path: str) -> str:
 
 def test_every_module_is_imported_by_another() -> None:
     imported: set[str] = set()
-    for path, tree in _python("src", "tests", "benchmarks"):
+    for path, tree in _python("src", "lambdas", "tests", "benchmarks"):
         for node in ast.walk(tree):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            in_product = path.startswith("src/")
+            in_product = path.startswith(("src/", "lambdas/"))
             imported |= {name for name in names if in_product or name.startswith("smartstream.testing")}
     modules = {_module_name(path) for path, _ in _python("src")}
     packages = {name for name in modules if any(other.startswith(f"{name}.") for other in modules)}

@@ -1,4 +1,4 @@
-"""Settings: what smartstream.yaml may say, with defaults; the only reader of the environment.
+"""Settings: what smartstream.yaml may say, with defaults; with ``secret`` the only reader of the environment.
 
 ``load`` reads a file and blames the line of what is wrong; tests and programs
 build ``Settings.model_validate({...})``.  Secrets are references (``${env:NAME}``,
@@ -7,9 +7,7 @@ build ``Settings.model_validate({...})``.  Secrets are references (``${env:NAME}
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +16,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PrivateAttr,
     ValidationInfo,
     WithJsonSchema,
@@ -28,85 +24,13 @@ from pydantic import (
 )
 
 from smartstream import yaml_file
-from smartstream.errors import ConfigInvalid, ConfigMissing
+from smartstream.errors import ConfigInvalid
+from smartstream.quality.config import QualitySettings
+from smartstream.rules_config import Place, TableRules, matching, merged
+from smartstream.secret import Secret, SecretText, folder_of
 from smartstream.units import GIB, KIB, MIB, parse_duration, parse_size
 
 FILE_NAME = "smartstream.yaml"
-
-_REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A text that is never shown; with references, they are resolved at each ``reveal``.
-
-    Attributes:
-        where: ``file:line`` of the setting, for messages.
-        folder: what relative paths in ``${file:…}`` start from.
-    """
-
-    text: str = field(repr=False)
-    where: str = field(default="", repr=False)
-    folder: Path = field(default=Path(), repr=False)
-
-    def __post_init__(self) -> None:
-        if "${" in _REFERENCE.sub("", self.text):
-            raise ValueError("not a reference that is known: write ${env:NAME} or ${file:PATH}")
-
-    def reveal(self) -> str:
-        """Return the secret.
-
-        Raises:
-            ConfigMissing: a variable is not set, a file cannot be read, or it is empty.
-        """
-        value = _REFERENCE.sub(self._resolve, self.text)
-        if not value:
-            raise self._missing("the value is empty")
-        return value
-
-    def get_secret_value(self) -> str:
-        """As ``reveal``: pydantic's name for it."""
-        return self.reveal()
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether the value stands elsewhere than in the settings."""
-        return _REFERENCE.search(self.text) is not None
-
-    def _resolve(self, match: re.Match[str]) -> str:
-        """What one reference stands for."""
-        kind, name = match.groups()
-        if kind == "env":
-            value = os.environ.get(name)
-            if value is None:
-                hint = f"export {name}=… before you start smartstream, or refer to a file: ${{file:PATH}}."
-                raise self._missing(f"the environment variable {name} is not set", hint=hint)
-            return value
-        try:
-            return (self.folder / Path(name).expanduser()).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            hint = f"Put the value into the file {name} (relative to smartstream.yaml), mode 0600."
-            raise self._missing(f"the file {name} cannot be read: {reason}", hint=hint) from error
-
-    def _missing(self, reason: str, *, hint: str | None = None) -> ConfigMissing:
-        """The error for a reference that leads nowhere."""
-        return ConfigMissing(f"{self.where}: {reason}" if self.where else reason, hint=hint)
-
-
-def _secret(value: object, info: ValidationInfo) -> Secret:
-    """A Secret of a text; ``load`` has made those with references already."""
-    if isinstance(value, Secret):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("expected text, or a reference like ${env:NAME}")
-    return Secret(value, folder=_folder(info) or Path())
-
-
-def _folder(info: ValidationInfo) -> Path | None:
-    """The folder of the file that is being read."""
-    return (info.context or {}).get("folder")
-
 
 Seconds = Annotated[
     float,
@@ -115,12 +39,6 @@ Seconds = Annotated[
 ]
 Bytes = Annotated[
     int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["64MiB"]})
-]
-SecretText = Annotated[
-    Secret,
-    PlainValidator(_secret),
-    PlainSerializer(lambda secret: "***", return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["${env:NAME}", "${file:PATH}"]}),
 ]
 
 
@@ -224,7 +142,7 @@ class Lake(_Model):
             if scheme != "s3":
                 raise ValueError("expected a folder or s3://bucket/prefix")
             return value
-        path, folder = Path(value).expanduser(), _folder(info)
+        path, folder = Path(value).expanduser(), folder_of(info)
         return str(folder / path) if folder else str(path)
 
 
@@ -239,12 +157,6 @@ class Defaults(_Model):
     """Rules for all tables."""
 
     flush: Flush = Flush()
-
-
-class TableRules(_Model):
-    """Rules for the tables that a pattern matches."""
-
-    exclude: bool = Field(default=False, description="leave these tables out")
 
 
 class Limits(_Model):
@@ -301,10 +213,12 @@ class Settings(_Model):
     tables: dict[str, TableRules] = Field(
         default={"public.*": TableRules()},
         min_length=1,
-        description="which tables, by `schema.table` with `*` as wildcard; the most specific pattern counts",
+        description="which tables, by `schema.table` with `*` as wildcard, and their rules; the most "
+        "specific pattern says whether, and adds its rules to those of the others",
     )
     limits: Limits = Limits()
     maintenance: Maintenance = Maintenance()
+    quality: QualitySettings = QualitySettings()
     _path: Path | None = PrivateAttr(None)
 
     @property
@@ -336,16 +250,25 @@ class Settings(_Model):
         return value
 
     @model_validator(mode="after")
-    def _keep_path(self, info: ValidationInfo) -> Settings:
-        """Remember the file."""
-        self._path = (info.context or {}).get("path")
+    def _keep_places(self, info: ValidationInfo) -> Settings:
+        """Remember the file, and where in it each rule stands."""
+        context = info.context or {}
+        self._path = context.get("path")
+        find = context["document"].where if "document" in context else None
+        for pattern, rules in self.tables.items():
+            for part, items in (("clean", rules.clean), ("quality", rules.quality)):
+                for number, rule in enumerate(items):
+                    loc, text = ("tables", pattern, part, number), f"tables.{pattern}.{part}[{number}]"
+                    rule.stands_at(Place(text, find, loc, context.get("folder")))
         return self
 
     def secrets(self) -> list[Secret]:
         """Every secret that is set."""
         lake = self.lake
         found = [self.source.url, lake.catalog.uri_secret, *lake.catalog.property_secrets.values()]
-        return [secret for secret in (*found, lake.s3.access_key_id, lake.s3.secret_access_key) if secret]
+        found += [lake.s3.access_key_id, lake.s3.secret_access_key]
+        found += [secret for rules in self.tables.values() for secret in rules.secrets()]
+        return [secret for secret in found if secret]
 
 
 def load(path: Path | str) -> Settings:
@@ -365,23 +288,19 @@ def load(path: Path | str) -> Settings:
         except ValueError as error:
             raise ConfigInvalid(f"{where}: {error}") from error
 
-    context = {"folder": folder, "path": file.absolute()}
+    context = {"folder": folder, "path": file.absolute(), "document": document}
     return yaml_file.validate(document.map_text(refer), Settings, document, context)
 
 
 def matches(settings: Settings, table_id: str) -> bool:
     """Whether the configuration wants the table ``schema.name``.
 
-    Of the patterns that match, the one with the most letters besides ``*`` counts
-    (of equal ones, the one with fewer ``*``); no pattern: not wanted.
+    Of the patterns that match, the most specific one counts; no pattern: not wanted.
     """
-    found = [pattern for pattern in settings.tables if _pattern(pattern).fullmatch(table_id)]
-    if not found:
-        return False
-    best = max(found, key=lambda pattern: (len(pattern.replace("*", "")), -pattern.count("*"), pattern))
-    return not settings.tables[best].exclude
+    found = matching(settings.tables, table_id)
+    return bool(found) and not found[-1].exclude
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """A table pattern as a regular expression."""
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+def rules_of(settings: Settings, table_id: str) -> TableRules:
+    """Return the rules of the table ``schema.name``: of every pattern that matches it, see ``merged``."""
+    return merged(matching(settings.tables, table_id))

@@ -3,6 +3,7 @@
     SmartStreamError
     ├── ConfigError            exit 2: the configuration or the command line
     │   ├── ConfigInvalid      a key or value in smartstream.yaml (file:line)
+    │   ├── RuleInvalid        a rule that does not fit its table (file:line)
     │   └── ConfigMissing      no smartstream.yaml, or an unset secret reference
     ├── SourceError            the PostgreSQL side
     │   ├── SourceUnreachable  ├── SourceAuthFailed   ├── SourceGone (connection lost)
@@ -17,7 +18,17 @@
     │   ├── LakeNotWritable    ├── DiskFull           ├── StoreUnavailable
     │   ├── RawCorrupt         ├── ManifestConflict   ├── CatalogUnavailable
     │   ├── CommitConflict     └── TableCorrupt
-    ├── QueryError             a statement given to ``smartstream sql``
+    ├── RuleError              rules while the pipeline runs
+    │   ├── RulesBroken        the source changed a column that a rule needs
+    │   ├── RuleStop           exit 3: a row breaks a rule that stops
+    │   └── HookFailed         ├── RequestFailed (what a command asked of a pipeline)
+    ├── QualityError           what a table has promised to its readers
+    │   └── QualityStop        ├── SchemaFrozen       ├── ContractInvalid
+    ├── AwsError               the stack on AWS
+    │   └── EventMalformed     ├── TerraformInvalid   ├── PriceUnknown
+    ├── QueryError             a question that ``sql`` or ``why`` can't answer
+    │   ├── PastUnknown        ├── NotDurable (moments that the lake does not know)
+    │   └── KeyNotFound        a row that never was
     └── VerifyError            source and lake differ, or cannot be compared
 
 A message says what, where and why; ``hint`` says what to do next.  ``retry``
@@ -70,6 +81,12 @@ class ConfigError(SmartStreamError):
 
 class ConfigInvalid(ConfigError):
     """A key or a value in smartstream.yaml is wrong."""
+
+
+class RuleInvalid(ConfigError):
+    """A rule in smartstream.yaml does not fit the table that it is for."""
+
+    hint = "Correct the rule; `smartstream validate --explain` shows what the rules of each table do."
 
 
 class ConfigMissing(ConfigError):
@@ -145,9 +162,7 @@ class SlotInUse(SourceError):
     """Another process reads the slot."""
 
     retry = Retry.TRANSIENT
-    hint = (
-        "Stop the other SmartStream that runs on this slot, or give this one a source.slot.name of its own."
-    )
+    hint = "Stop the other SmartStream on this slot, or give this one a source.slot.name of its own."
 
 
 class SlotLost(SourceError):
@@ -271,10 +286,112 @@ class TableCorrupt(LakeError):
     hint = "Run `smartstream resync TABLE` to build the table again."
 
 
+class RuleError(SmartStreamError):
+    """Rules while the pipeline runs."""
+
+
+class RulesBroken(RuleError):
+    """The source renamed, dropped or changed a column that a rule needs."""
+
+    hint = "Correct the table's rules in smartstream.yaml, then start again; nothing is lost meanwhile."
+
+
+class RuleStop(RuleError):
+    """A row breaks a rule whose `on_fail` is stop."""
+
+    exit_code = ExitCode.DEGRADED
+    hint = (
+        "Correct the row in the source, or the rule in smartstream.yaml, then start again; nothing is lost."
+    )
+
+
+class HookFailed(RuleError):
+    """A Python hook raises too often, or gives a table of another shape than it says."""
+
+    hint = "Correct the function that `hook` names, then start again; nothing is lost meanwhile."
+
+
+class RequestFailed(RuleError):
+    """A pipeline could not do what a command asked of it."""
+
+    hint = "Do what the message says, then ask again; `smartstream status` shows where the table stands."
+
+
+class QualityError(SmartStreamError):
+    """What a table has promised to its readers."""
+
+    exit_code = ExitCode.DEGRADED
+    hint = "Look at the quality checks and the contract of the table in smartstream.yaml."
+
+
+class QualityStop(QualityError):
+    """A quality check failed that stops the pipeline, or too many rows were held back."""
+
+    hint = "Look at the rows in the quarantine and at the source; correct the rule, or the data, then start again."
+
+
+class SchemaFrozen(QualityError):
+    """The source changed a table in a way that its contract does not allow."""
+
+    hint = "Undo the change in the source, or allow it with `contract:` in smartstream.yaml; nothing is lost."
+
+
+class ContractInvalid(QualityError):
+    """A data contract (ODCS) is not one, or says something that cannot be."""
+
+    exit_code = ExitCode.CONFIGURATION
+    hint = "Correct the file as the Open Data Contract Standard v3.1 says, then try again."
+
+
+class AwsError(SmartStreamError):
+    """The stack on AWS."""
+
+    hint = "Look at the function's log group in CloudWatch, and at the alarms of the stack."
+
+
+class EventMalformed(AwsError):
+    """A Lambda function was called with an event that is not the one it is there for."""
+
+    retry = Retry.NEVER
+    hint = "The message ends in the dead-letter queue: look at it there, and find out what sends it."
+
+
+class TerraformInvalid(AwsError):
+    """A Terraform variable, or a file that sets variables, is wrong."""
+
+    exit_code = ExitCode.CONFIGURATION
+    hint = "Correct it as terraform/variables.tf describes the variable, then try again."
+
+
+class PriceUnknown(AwsError):
+    """The price file has no price for something in the configuration."""
+
+    exit_code = ExitCode.CONFIGURATION
+    hint = "Choose a class that has a price, or add its price to src/smartstream/aws/cost/prices.json."
+
+
 class QueryError(SmartStreamError):
-    """A statement given to ``smartstream sql`` cannot be run."""
+    """A statement or a question about the lake cannot be answered."""
 
     hint = "`smartstream tables` lists the tables and their columns."
+
+
+class PastUnknown(QueryError):
+    """The lake does not know enough of a table to say how it was then."""
+
+    hint = "A table's past is known from the end of its first copy on: ask for a later moment."
+
+
+class NotDurable(QueryError):
+    """A moment that the lake has not reached yet."""
+
+    hint = "Leave --as-of out for the newest rows; `smartstream status` shows how far the lake is."
+
+
+class KeyNotFound(QueryError):
+    """No change that the lake holds is about a row with this key."""
+
+    hint = "Give the values of the key's columns in their order: 7, or 7,x, or id=7,code=x."
 
 
 class VerifyError(SmartStreamError):

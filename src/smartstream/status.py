@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +13,14 @@ from smartstream.capture import slot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect, map_error
 from smartstream.capture.slot import SlotInfo
-from smartstream.config import Settings
-from smartstream.errors import SourceError
+from smartstream.config import Settings, rules_of
+from smartstream.errors import SmartStreamError, SourceError
 from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState, TableState
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
+from smartstream.transform.rules import compile_rules
 from smartstream.trusted.catalog import TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import find_table
 from smartstream.trusted.position import Position
@@ -30,7 +31,9 @@ class TableStatus:
     """One table.
 
     Attributes:
-        status: copying, catching_up or ready.
+        status: copying, catching_up, ready or outdated: its rows went through other rules
+            than today's; rebuilding where a pipeline reads the slot.
+        rules: version of today's rules, empty without rules; None when they don't fit the table.
         chunks_done, chunks: of the snapshot copy.
         rows: in the trusted table, as of its last commit; None before the first one.
         lsn: what the trusted table holds.
@@ -50,6 +53,7 @@ class TableStatus:
     pending_changes: int
     columns: tuple[tuple[str, str], ...]
     key: tuple[str, ...]
+    rules: str | None = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -121,7 +125,8 @@ def read_lake(settings: Settings, clock: Callable[[], datetime]) -> LakeStatus:
             properties = table.properties if table else {}
             snapshot = table.current_snapshot() if table else None
             summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-            found.append(_table_status(schema, state, properties, summary, behind.get(name, {})))
+            rules = _rules_version(settings, schema)
+            found.append(_table_status(schema, state, properties, summary, behind.get(name, {}), rules))
     return LakeStatus(settings.lake.warehouse, state.durable_lsn, state.seq, tuple(found))
 
 
@@ -136,6 +141,16 @@ def read_source(settings: Settings, durable_lsn: int) -> SourceStatus:
     except psycopg.Error as error:
         return SourceStatus(error=str(map_error(error, "asking the source")))
     return SourceStatus(None, lsn, max(0, lsn - durable_lsn) if durable_lsn else None, info)
+
+
+def beside(lake: LakeStatus, source: SourceStatus) -> LakeStatus:
+    """The lake's status, given whether a pipeline is there: it rebuilds what is outdated."""
+    if source.slot is None or not source.slot.active:
+        return lake
+    tables = tuple(
+        replace(table, status="rebuilding") if table.status == "outdated" else table for table in lake.tables
+    )
+    return replace(lake, tables=tables)
 
 
 def _pending(log: ManifestLog) -> dict[str, dict[int, int]]:
@@ -155,6 +170,7 @@ def _table_status(
     properties: Mapping[str, str],
     summary: Mapping[str, str],
     behind: Mapping[int, int],
+    rules: str | None,
 ) -> TableStatus:
     """One table's status, from the log and from its Iceberg metadata."""
     logged, position = state.tables[schema.id], Position.from_properties(properties)
@@ -165,7 +181,7 @@ def _table_status(
     return TableStatus(
         table=schema.id,
         name=schema.lake_name,
-        status=_status(logged, position, state.durable_lsn, pending),
+        status=_status(logged, position, state.durable_lsn, pending, rules),
         chunks_done=len(logged.chunks_done),
         chunks=len(logged.chunks),
         generation=logged.generation,
@@ -176,11 +192,21 @@ def _table_status(
         pending_changes=pending,
         columns=tuple((column.name, column.type.name) for column in schema.columns),
         key=schema.key,
+        rules=rules,
     )
 
 
-def _status(logged: TableState, position: Position, durable_lsn: int, pending: int) -> str:
-    """copying, catching_up or ready.
+def _rules_version(settings: Settings, schema: TableSchema) -> str | None:
+    """The version of a table's rules; that they don't fit it is for ``validate`` to say."""
+    try:
+        compiled = compile_rules(schema, rules_of(settings, schema.id))
+    except SmartStreamError:
+        return None
+    return compiled.version if compiled else ""
+
+
+def _status(logged: TableState, position: Position, durable_lsn: int, pending: int, rules: str | None) -> str:
+    """copying, catching_up, outdated or ready.
 
     An idle table's position stays where its last change was: it is ready as well once
     the log has passed ``ready_lsn`` and holds nothing for it.
@@ -188,7 +214,7 @@ def _status(logged: TableState, position: Position, durable_lsn: int, pending: i
     if not logged.copied or position.generation != logged.generation:
         return "copying"
     if position.lsn >= logged.ready_lsn or (durable_lsn >= logged.ready_lsn and not pending):
-        return "ready"
+        return "ready" if rules in (None, position.rules) else "outdated"
     return "catching_up"
 
 

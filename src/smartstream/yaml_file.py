@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -29,11 +31,12 @@ class Document:
 
     def where(self, loc: Sequence[str | int]) -> str:
         """``file:line`` of the setting at ``loc``, or of the nearest one around it."""
-        for length in range(len(loc), 0, -1):
-            line = self.lines.get(tuple(loc[:length]))
-            if line is not None:
-                return f"{self.path}:{line}"
-        return f"{self.path}:1"
+        return f"{self.path}:{self.line(loc)}"
+
+    def line(self, loc: Sequence[str | int]) -> int:
+        """The line of the setting at ``loc``, or of the nearest one around it."""
+        around = (self.lines.get(tuple(loc[:length])) for length in range(len(loc), 0, -1))
+        return next((line for line in around if line is not None), 1)
 
     def map_text(self, change: Callable[[str, str], Any]) -> dict[str, Any]:
         """The data with ``change(text, where)`` in place of each text value."""
@@ -91,7 +94,10 @@ def validate(data: dict[str, Any], model: type[M], document: Document, context: 
         return model.model_validate(data, context=dict(context))
     except ValidationError as error:
         found = error.errors(include_url=False)
-    found.sort(key=lambda problem: document.lines.get(problem["loc"], 0))
+    for problem in found:
+        # Names of the members of a union, written <so>, are not in the file.
+        problem["loc"] = tuple(part for part in problem["loc"] if not str(part).startswith("<"))
+    found.sort(key=lambda problem: document.line(problem["loc"]))
     texts = [f"{document.where(p['loc'])}: {_explain(p, model)}" for p in found]
     raise ConfigInvalid("\n".join(dict.fromkeys(texts)))
 
@@ -134,11 +140,30 @@ def _model_at(loc: Loc, model: type[BaseModel]) -> type[BaseModel] | None:
     """The model of the settings at ``loc``."""
     current: Any = model
     for part in loc:
-        if get_origin(current) is dict:
-            current = get_args(current)[1]
-        elif isinstance(current, type) and issubclass(current, BaseModel):
-            current = known_keys(current).get(str(part))
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        current = _inner(current, part)
+    return current if _is_model(current) else None
+
+
+def _inner(annotation: Any, part: str | int) -> Any:
+    """The type of what stands at ``part`` in a value of some type."""
+    if _is_model(annotation):
+        annotation = known_keys(annotation).get(str(part))
+    elif get_origin(annotation) in (dict, tuple):
+        annotation = get_args(annotation)[get_origin(annotation) is dict]
+    while not _is_model(annotation) and get_origin(annotation) in (UnionType, Union, Annotated):
+        # The first model: where there are more the others are not suggested.
+        annotation = next((kind for kind in get_args(annotation) if _leads_to_model(kind)), None)
+    return annotation
+
+
+def _leads_to_model(annotation: Any) -> bool:
+    """Whether a type is a model, or made of one."""
+    return _is_model(annotation) or any(_leads_to_model(inner) for inner in get_args(annotation))
+
+
+def _is_model(annotation: Any) -> bool:
+    """Whether a type is a part of the settings."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _all_paths(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -171,3 +196,33 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return value
+
+
+def written(value: Any) -> str:
+    """Plain values as YAML, in the order they have."""
+    stream = io.StringIO()
+    _writer().dump(value, stream)
+    return stream.getvalue()
+
+
+def edited(path: Path, change: Callable[[Any], None]) -> str:
+    """The text of a file after ``change`` of its mapping; comments stay where they are.
+
+    Writes nothing.
+
+    Raises:
+        ConfigMissing, ConfigInvalid: as ``read``.
+    """
+    read(path)
+    tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    change(tree)
+    return written(tree)
+
+
+def _writer() -> YAML:
+    """How files are written: block style, no folded lines."""
+    yaml = YAML(typ="rt")
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml

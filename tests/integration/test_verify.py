@@ -126,7 +126,7 @@ def test_equal_tables_of_every_kind_are_equal(settings: Settings, all_kinds: obj
 def test_a_change_of_one_value_is_seen_in_every_kind(
     settings: Settings, all_kinds: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartstream.verify.compare.DIFFERING_MAX", 1000)
+    monkeypatch.setattr("smartstream.verify.difference.DIFFERING_MAX", 1000)
     for number in range(len(KINDS)):
         _again(all_kinds, row=0, as_id=100 + number)
     schema = schemas_of(settings)["public.kinds"]
@@ -142,7 +142,7 @@ def test_a_change_of_one_value_is_seen_in_every_kind(
 def test_values_swapped_between_two_rows_are_seen_in_every_column(
     settings: Settings, all_kinds: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartstream.verify.compare.DIFFERING_MAX", 1000)
+    monkeypatch.setattr("smartstream.verify.difference.DIFFERING_MAX", 1000)
     for number in range(len(KINDS)):
         _again(all_kinds, row=0, as_id=100 + number)
         _again(all_kinds, row=1, as_id=200 + number)
@@ -224,7 +224,7 @@ def test_without_rows_no_key_is_shown(settings: Settings, database: str) -> None
 def test_a_table_that_is_all_different_gives_a_sample(
     settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartstream.verify.compare.ROWS_READ_MAX", 100)
+    monkeypatch.setattr("smartstream.verify.difference.ROWS_READ_MAX", 100)
     simple(settings, database, 5000)
     run_sql(database, "UPDATE t SET name = 'x'")
     report = check(settings)

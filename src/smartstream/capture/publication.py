@@ -73,6 +73,23 @@ def ensure(connection: Connection, name: str, tables: Sequence[TableSchema]) -> 
     return _alter(connection, name, wanted, existing)
 
 
+def preview(connection: Connection, name: str, tables: Sequence[TableSchema]) -> PublicationChange:
+    """Return what ``ensure`` would do; changes nothing.
+
+    Raises:
+        NoTables, TableWithoutKey: as ``ensure``.
+    """
+    if not tables:
+        raise NoTables(f"publication {name} would have no table")
+    wanted = _checked(connection, tables)
+    existing = _existing(connection, name)
+    if existing is None:
+        return PublicationChange(created=True, added=tuple(table.id for table in wanted))
+    if existing.all_tables:
+        return PublicationChange(altered=not existing.complete)
+    return _difference(wanted, existing).change
+
+
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a publication called ``name``."""
     return _existing(connection, name) is not None
@@ -94,25 +111,41 @@ def _checked(connection: Connection, tables: Sequence[TableSchema]) -> tuple[Tab
     return found.tables
 
 
-def _alter(
-    connection: Connection, name: str, wanted: Sequence[TableSchema], existing: _Existing
-) -> PublicationChange:
-    """Bring an existing publication's list of tables up to date."""
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """What must be done to a publication's list of tables."""
+
+    add: Sequence[TableSchema]
+    leave: Sequence[Named]
+    change: PublicationChange
+
+
+def _difference(wanted: Sequence[TableSchema], existing: _Existing) -> _Difference:
+    """Compare what is wanted with what there is."""
     keep = {table.oid for table in wanted}
     in_place = existing.whole.keys() | (existing.by_schema - existing.partial.keys())
     added = [table for table in wanted if table.oid not in in_place]
     leaving = {oid: table for oid, table in existing.whole.items() if oid not in keep}
     leaving.update(existing.partial)  # those that are wanted come back whole
-    with _mapped(name), connection.transaction():
-        if leaving:
-            connection.execute(_statement("ALTER PUBLICATION {} DROP TABLE {}", name, leaving.values()))
-        if added:
-            connection.execute(_statement("ALTER PUBLICATION {} ADD TABLE {}", name, map(_named, added)))
-    return PublicationChange(
+    change = PublicationChange(
         added=tuple(table.id for table in added),
         dropped=tuple(sorted(".".join(table) for oid, table in leaving.items() if oid not in keep)),
         altered=not existing.complete,
     )
+    return _Difference(added, tuple(leaving.values()), change)
+
+
+def _alter(
+    connection: Connection, name: str, wanted: Sequence[TableSchema], existing: _Existing
+) -> PublicationChange:
+    """Bring an existing publication's list of tables up to date."""
+    found = _difference(wanted, existing)
+    with _mapped(name), connection.transaction():
+        if found.leave:
+            connection.execute(_statement("ALTER PUBLICATION {} DROP TABLE {}", name, found.leave))
+        if found.add:
+            connection.execute(_statement("ALTER PUBLICATION {} ADD TABLE {}", name, map(_named, found.add)))
+    return found.change
 
 
 def _create(connection: Connection, name: str, tables: Sequence[TableSchema]) -> None:

@@ -27,6 +27,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions
+from psycopg import sql
 
 from smartstream.capture.connect import ADBC_ERRORS, map_error
 from smartstream.capture.values import from_snapshot, snapshot_expression
@@ -96,6 +97,36 @@ def plan(connection: Connection, schema: TableSchema, chunk_bytes: int) -> Plan:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """About how large a table is.
+
+    Attributes:
+        row_estimate: as the server's planner has it, also without statistics.
+        size_bytes: with TOAST, without indexes; of all partitions.
+    """
+
+    row_estimate: int
+    size_bytes: int
+
+
+def size(connection: Connection, schema: TableSchema) -> Size:
+    """Return about how large a table is, without reading it.
+
+    Raises:
+        SourceGone, MissingRight, …: as connect.map_error.
+    """
+    name = sql.Identifier(schema.schema, schema.name)
+    try:
+        statement = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(name)
+        explained = connection.execute(statement).fetchone()
+    except psycopg.Error as error:
+        raise map_error(error, f"estimating table {schema.id}") from error
+    assert explained is not None
+    (found,) = _execute(connection, _SIZE, {"oid": schema.oid})
+    return Size(int(explained[0][0]["Plan"]["Plan Rows"]), int(found[0]))
+
+
 def needs_sweep(connection: Connection, schema: TableSchema) -> bool:
     """Whether the table has TOASTed values, which updates may leave out of the stream.
 
@@ -147,6 +178,26 @@ def read_sweep(
     written_since = f"pg_catalog.age(xmin) <= pg_catalog.age('{int(xmin) & 0xFFFFFFFF}'::pg_catalog.xid)"
     for relation, file in json.loads(filenode).items():
         yield from _read(source, schema, relation, [written_since], copy_lsn, file)
+
+
+def read_exported(
+    source: adbc.Connection, schema: TableSchema, rows: str, *, snapshot: str
+) -> Iterator[pa.Table]:
+    """Read rows as an exported snapshot shows them, in the form of ``read_chunk``.
+
+    Args:
+        source: used by this alone until the iterator is exhausted or closed.
+        rows: SQL behind a select list.
+        snapshot: its name.
+    """
+    columns = ", ".join(snapshot_expression(column) for column in schema.columns)
+    with _transaction(source, schema), closing(source.cursor()) as cursor:
+        with _mapped(schema):
+            cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute(f"SET TRANSACTION SNAPSHOT {sql.Literal(snapshot).as_string(None)}")
+        for batch in _batches(cursor, f"SELECT {columns} {rows}", schema):
+            yield from_snapshot(pa.Table.from_batches([batch]), schema, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +307,12 @@ _CHANGED_STATES = frozenset({"42P01", "42703", "3F000", "42883", "42809", "42804
 _SNAPSHOT: LiteralString = """
 SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text,
        pg_catalog.current_setting('block_size')::int8
+"""
+
+_SIZE: LiteralString = """
+SELECT coalesce(sum(pg_catalog.pg_table_size(leaf.relid)), 0)::int8
+FROM (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) WHERE isleaf
+      UNION SELECT %(oid)s::oid::regclass) AS leaf
 """
 
 _LEAVES: LiteralString = """

@@ -29,13 +29,19 @@ COMMANDS = (
     "init",
     "doctor",
     "validate",
+    "plan",
     "run",
     "status",
     "tables",
     "sql",
+    "why",
     "verify",
+    "quarantine",
+    "rebuild",
     "resync",
     "maintain",
+    "contract",
+    "aws",
 )
 
 

@@ -18,9 +18,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from smartstream import errors
+from smartstream.aws.cost import markdown
+from smartstream.aws.cost.prices import Prices
 from smartstream.cli import app
 from smartstream.cli.app import COMMANDS
-from smartstream.config import Secret, Settings, TableRules
+from smartstream.cli.aws import estimates
+from smartstream.config import Settings
+from smartstream.rules_config import TableRules
+from smartstream.secret import Secret
 from smartstream.units import format_duration, format_size, parse_duration, parse_size
 
 _RETRY = {
@@ -32,6 +37,7 @@ _RETRY = {
 _EXIT = {
     errors.ExitCode.FAILED: "1, failed",
     errors.ExitCode.CONFIGURATION: "2, configuration",
+    errors.ExitCode.DEGRADED: "3, degraded",
 }
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
@@ -62,17 +68,24 @@ def commands_page() -> str:
     group = typer.main.get_command(app)
     found: Mapping[str, Any] = group.commands  # type: ignore[attr-defined]
     for name in COMMANDS:
-        command = found[name]
-        text = " ".join(str(command.help).split())
-        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-        shown = " ".join(
-            f"[{p.name.upper()}]" if not p.required else p.metavar or p.name.upper() for p in arguments
-        )
-        lines += [f"## smartstream {name} {shown}".rstrip(), "", text, ""]
-        rows = [_option_row(p) for p in command.params if p.param_type_name == "option" and p.name != "help"]
-        if rows:
-            lines += ["| option | what |", "|---|---|", *rows, ""]
+        below: Mapping[str, Any] = getattr(found[name], "commands", {})
+        commands = {f"{name} {inner}": below[inner] for inner in below} or {name: found[name]}
+        for title, command in commands.items():
+            lines += _command(title, command)
     return "\n".join(lines)
+
+
+def _command(title: str, command: Any) -> list[str]:
+    """The section of one command."""
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    shown = " ".join(
+        f"[{p.name.upper()}]" if not p.required else p.metavar or p.name.upper() for p in arguments
+    )
+    lines = [f"## smartstream {title} {shown}".rstrip(), "", " ".join(str(command.help).split()), ""]
+    rows = [_option_row(p) for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    if rows:
+        lines += ["| option | what |", "|---|---|", *rows, ""]
+    return lines
 
 
 def errors_page() -> str:
@@ -98,9 +111,10 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Bas
     """The models of the file, parents first."""
     yield path, model
     for name, field in _fields(model):
-        inner = TableRules if name == "tables" else field.annotation
+        of_tables = model is Settings and name == "tables"
+        inner = TableRules if of_tables else field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            below = "tables.<pattern>" if name == "tables" else f"{path}.{name}".lstrip(".")
+            below = "tables.<pattern>" if of_tables else f"{path}.{name}".lstrip(".")
             yield from _sections(inner, below)
 
 
@@ -193,7 +207,8 @@ file and names the line of what is wrong; `smartstream validate --json-schema` g
 - **Sizes**: `64KiB`, `64MiB`, `5GiB` (powers of 1024), `10MB` (powers of 1000); a bare number is bytes.
 - **Secrets**: `${env:NAME}` takes a variable of the environment, `${file:PATH}` the content of a file
   (relative to `smartstream.yaml`). They are resolved when they are used, and never shown.
-- **Tables**: of the patterns that match a table, the one with the most letters besides `*` counts.
+- **Tables**: of the patterns that match a table, the one with the most letters besides `*` says whether
+  it is wanted; the rules of all of them are joined ([cleaning and checking](transform.md)).
 
 ```yaml
 version: 1
@@ -214,9 +229,10 @@ _COMMANDS_HEAD = """\
 Global options stand before the command: `-C DIR` (the folder of `smartstream.yaml`), `--config FILE`,
 `-v` (log more; tracebacks), `--version`.
 
-Exit codes: 0 done, 1 failed (`verify`: a difference), 2 configuration (`doctor`: something fails),
-3 degraded (`status`), 130 interrupted (`run` stops cleanly instead, with 0). With `--json` the result
-is one JSON document on stdout; an error is `{"ok": false, "error": {"type", "message", "hint", …}}`.
+Exit codes: 0 done, 1 failed (`verify`, `contract check`: a difference), 2 configuration (`doctor`:
+something fails), 3 degraded (`status`; `run` when a quality check or a contract stops it), 130 interrupted
+(`run` stops cleanly instead, with 0). With `--json` the result is one JSON document on stdout; an error is
+`{"ok": false, "error": {"type", "message", "hint", …}}`.
 
 This page is made from the code: `python -m smartstream.cli.docs`.
 """
@@ -231,11 +247,23 @@ This page is made from the code: `python -m smartstream.cli.docs`.
 """
 
 
-def main(folder: Path) -> None:
+def cost_pages(root: Path) -> Mapping[Path, str]:
+    """What the AWS stack of a checkout costs: a page, and the table in the README that has markers for it."""
+    found = estimates(root / "terraform")
+    readme = root / "README.md"
+    return {
+        root / "docs" / "aws-cost.md": markdown.page(found, Prices.load().all()),
+        readme: markdown.with_table(readme.read_text(encoding="utf-8"), found),
+    }
+
+
+def main(root: Path) -> None:
     """Write the pages."""
     for name, text in pages().items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (root / "docs" / name).write_text(text, encoding="utf-8")
+    for path, text in cost_pages(root).items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[3] / "docs")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[3])

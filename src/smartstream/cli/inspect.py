@@ -13,11 +13,20 @@ from rich.live import Live
 from rich.text import Text
 
 from smartstream.cli.app import app, invocation, now
-from smartstream.cli.render import as_json, console, next_step, source_lines, status_table, tables_table
+from smartstream.cli.render import (
+    as_json,
+    console,
+    next_step,
+    quality_lines,
+    source_lines,
+    status_table,
+    tables_table,
+)
 from smartstream.config import Settings
 from smartstream.errors import ExitCode
 
 if TYPE_CHECKING:
+    from smartstream.quality.watch import QualitySummary
     from smartstream.status import LakeStatus, SourceStatus
 
 WATCH_EVERY_S = 2.0
@@ -37,12 +46,15 @@ def status(
         _watch(settings)
         return
     lake, source = _read(settings)
-    problem = degraded(settings, lake, source)
+    quality, held = _read_quality(settings, lake), _read_held(settings, lake)
+    problem = degraded(settings, lake, source) or _quality_problem(quality)
     if json_output:
         facts = {"ok": problem is None, "name": settings.name, "degraded": problem}
-        as_json({**facts, "source": source.to_dict(), "lake": lake.to_dict()})
+        measured = quality.to_dict() if quality else None
+        shown = {**lake.to_dict(), "tables": [{**t.to_dict(), "held": held[t.table]} for t in lake.tables]}
+        as_json({**facts, "source": source.to_dict(), "lake": shown, "quality": measured})
     else:
-        console().print(_screen(settings, lake, source))
+        console().print(_screen(settings, lake, source, quality, held))
         next_step(problem or _advice(lake))
     raise typer.Exit(ExitCode.DEGRADED if problem else ExitCode.OK)
 
@@ -79,10 +91,38 @@ def degraded(settings: Settings, lake: LakeStatus, source: SourceStatus) -> str 
 
 def _read(settings: Settings) -> tuple[LakeStatus, SourceStatus]:
     """Both sides, now."""
-    from smartstream.status import read_lake, read_source
+    from smartstream.status import beside, read_lake, read_source
 
     lake = read_lake(settings, now)
-    return lake, read_source(settings, lake.durable_lsn)
+    source = read_source(settings, lake.durable_lsn)
+    return beside(lake, source), source
+
+
+def _read_held(settings: Settings, lake: LakeStatus) -> dict[str, dict[str, int]]:
+    """Rows in the quarantine of each table, by disposition."""
+    if not lake.tables:
+        return {}
+    from smartstream.quality.held import HeldRows
+
+    with HeldRows(settings) as held:
+        return {table.table: held.counts_of(table.name) for table in lake.tables}
+
+
+def _read_quality(settings: Settings, lake: LakeStatus) -> QualitySummary | None:
+    """What the quality checks found last; None where none was ever measured."""
+    if not lake.tables:
+        return None
+    from smartstream.quality.watch import summary
+
+    found = summary(settings)
+    return found if found.check_count else None
+
+
+def _quality_problem(quality: QualitySummary | None) -> str | None:
+    """What to do when a check failed that is not just worth knowing."""
+    if quality is None or not quality.degraded:
+        return None
+    return '`smartstream sql "FROM analytics.trusted_quality WHERE NOT passed"` shows the checks that failed.'
 
 
 def _watch(settings: Settings) -> None:
@@ -91,7 +131,9 @@ def _watch(settings: Settings) -> None:
     try:
         with Live(console=out, auto_refresh=False) if out.is_terminal else nullcontext() as live:
             while True:
-                screen = _screen(settings, *_read(settings))
+                lake, source = _read(settings)
+                quality, held = _read_quality(settings, lake), _read_held(settings, lake)
+                screen = _screen(settings, lake, source, quality, held)
                 if live is None:
                     out.print(screen)
                 else:
@@ -102,16 +144,25 @@ def _watch(settings: Settings) -> None:
         next_step("`smartstream verify` compares source and lake, row for row.")
 
 
-def _screen(settings: Settings, lake: LakeStatus, source: SourceStatus) -> Any:
+def _screen(
+    settings: Settings,
+    lake: LakeStatus,
+    source: SourceStatus,
+    quality: QualitySummary | None,
+    held: dict[str, dict[str, int]],
+) -> Any:
     """Both sides for people."""
     lines = [f"{settings.name}: {lake.warehouse}", *source_lines(source, lake.durable_lsn)]
-    return Group(Text("\n".join(lines)), *([status_table(lake)] if lake.tables else []))
+    lines += quality_lines(quality) if quality else []
+    return Group(Text("\n".join(lines)), *([status_table(lake, held)] if lake.tables else []))
 
 
 def _advice(lake: LakeStatus) -> str:
     """What to do when all is well."""
     if not lake.tables:
         return "`smartstream run` makes the first copy."
+    if any(table.status in ("outdated", "rebuilding") for table in lake.tables):
+        return "`smartstream run`, started with the rules as they are, rebuilds what is outdated."
     if any(table.status != "ready" for table in lake.tables):
         return "`smartstream run` finishes what is not ready, if it is not running already."
     return '`smartstream sql "SHOW TABLES"`, or `smartstream verify`.'

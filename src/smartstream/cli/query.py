@@ -35,15 +35,20 @@ def sql(
     timeout: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds; no limit by default.", show_default=False)
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="Tables as they were: an LSN, or a time (UTC).", show_default=False),
+    ] = None,
 ) -> None:
-    """Ask the lake with SQL (DuckDB's dialect, read-only)."""
+    """Ask the lake with SQL (DuckDB's dialect, read-only); history.TABLE has every version of its rows."""
     if output is Output.PARQUET and to is None and sys.stdout.isatty():
         raise ConfigError("Parquet is not for terminals", hint="Name a file with --to FILE.")
     settings = invocation(context).settings()
     text = sys.stdin.read() if statement == "-" else statement
-    from smartstream.query import open_lake, run_sql
+    from smartstream.query import open_lake, parse_moment, run_sql
 
-    with open_lake(settings) as connection:
+    moment = None if as_of is None else parse_moment(as_of)
+    with open_lake(settings, text, as_of=moment) as connection:
         pieces = run_sql(connection, text, output=output.value, timeout=timeout)
         if to is None:
             _write_stdout(pieces)

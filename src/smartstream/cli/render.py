@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,10 +15,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from smartstream.doctor import Check
     from smartstream.pipeline import Progress
+    from smartstream.quality.watch import QualitySummary
     from smartstream.status import LakeStatus, SourceStatus
     from smartstream.verify import Report
 
 WIDTH_WITHOUT_TERMINAL = 160
+FAILED_SHOWN_MAX = 20
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "ready": "green", "copying": "yellow"}
 
 
@@ -80,9 +82,11 @@ def checks_table(checks: Sequence[Check]) -> Table:
     return made
 
 
-def status_table(lake: LakeStatus) -> Table:
-    """The tables and how far they are."""
-    numbers = ("rows", "not yet applied", "size")
+def status_table(lake: LakeStatus, held: Mapping[str, Mapping[str, int]]) -> Table:
+    """The tables, how far they are, and what the rules hold back."""
+    kinds = ("quarantined", "duplicate", "dropped")
+    shown = kinds if any(held.values()) else ()
+    numbers = ("rows", *shown, "not yet applied", "size")
     made = table(None, ("table", "status", "copied", *numbers, "position"), right=numbers)
     from smartstream.lsn import format_lsn
 
@@ -92,6 +96,7 @@ def status_table(lake: LakeStatus) -> Table:
             coloured(one.status),
             f"{one.chunks_done}/{one.chunks} chunks",
             count(one.rows),
+            *(count(held.get(one.table, {}).get(kind, 0)) for kind in shown),
             count(one.pending_changes),
             size(one.size_bytes),
             format_lsn(one.lsn),
@@ -115,6 +120,20 @@ def source_lines(source: SourceStatus, durable_lsn: int) -> list[str]:
         reader = f"read by server process {info.active_pid}" if info.active else "nobody reads it"
         lost = ", LOST" if info.lost else ""
         lines.append(f"slot    {info.name}: {reader}, holds back {size(info.retained_bytes)}{lost}")
+    return lines
+
+
+def quality_lines(quality: QualitySummary) -> list[str]:
+    """What the quality checks found last."""
+    failed = len(quality.failed)
+    lines = [
+        f"quality {quality.check_count} checks, {failed} failed"
+        if failed
+        else f"quality {quality.check_count} checks, all passed"
+    ]
+    for one in quality.failed[:FAILED_SHOWN_MAX]:
+        found = one.reason if one.value is None else f"{one.value:g} {one.unit}"
+        lines.append(f"        {one.table} {one.check_id}: {one.threshold}, it is {found} ({one.severity})")
     return lines
 
 

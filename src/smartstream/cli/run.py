@@ -71,8 +71,8 @@ def run(
 
     kind = progress or (ProgressKind.RICH if sys.stdout.isatty() else ProgressKind.PLAIN)
     pipeline, stop = Pipeline(settings), threading.Event()
-    with _stopped_by_signals(stop), _DISPLAYS[kind]() as show:
-        _drive(pipeline, stop, once, show)
+    with stopped_by_signals(stop), DISPLAYS[kind]() as show:
+        drive(pipeline, stop, once, show)
     if kind is ProgressKind.JSON:
         return
     done = pipeline.progress()
@@ -84,7 +84,7 @@ def run(
         next_step('`smartstream verify` proves it; `smartstream sql "SHOW TABLES"` begins to ask.')
 
 
-def _drive(
+def drive(
     pipeline: Pipeline, stop: threading.Event, once: bool, show: Callable[[Progress, float], None]
 ) -> None:
     """Run the pipeline in a thread of its own; this one shows progress and takes signals."""
@@ -109,7 +109,7 @@ def _drive(
 
 
 @contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """Ctrl-C and SIGTERM set ``stop``; a second one ends the process at once, which is safe too."""
 
     def handle(number: int, _: object) -> None:
@@ -171,7 +171,7 @@ def progress_dict(progress: Progress, rate_per_s: float) -> dict[str, Any]:
     }
 
 
-_DISPLAYS = {
+DISPLAYS = {
     ProgressKind.RICH: _rich_display,
     ProgressKind.PLAIN: _plain_display,
     ProgressKind.JSON: _json_display,

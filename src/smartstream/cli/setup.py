@@ -13,7 +13,7 @@ import typer
 from smartstream.cli.app import app, invocation
 from smartstream.cli.render import as_json, checks_table, console, next_step, table
 from smartstream.config import FILE_NAME, Settings, load
-from smartstream.errors import ExitCode
+from smartstream.errors import ExitCode, RuleInvalid
 
 if TYPE_CHECKING:
     from smartstream.doctor import Check
@@ -80,22 +80,33 @@ def validate(
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON Schema of the file, for editors.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what the rules of each table do, as SQL.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Check smartstream.yaml: keys, values, and that every secret can be found."""
+    """Check smartstream.yaml: keys, values, secrets, and rules against the tables of the source."""
     if json_schema:
         typer.echo(json.dumps(Settings.model_json_schema(), indent=1))
         return
+    from smartstream.doctor.rules import examine_rules
+
     call = invocation(context)
     settings = call.settings()
     for secret in settings.secrets():
         secret.reveal()
-    warnings = [] if settings.source.url.is_reference else [_PLAIN_URL]
+    report = examine_rules(settings)
+    if report.problems:
+        raise RuleInvalid("\n".join(report.problems))
+    warnings = [*([] if settings.source.url.is_reference else [_PLAIN_URL]), *report.warnings]
     if json_output:
-        as_json({"ok": True, "file": str(call.config), "warnings": warnings})
+        rules = {"rules": report.to_dict()} if explain else {}
+        as_json({"ok": True, "file": str(call.config), "warnings": warnings, **rules})
         return
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
+    for compiled in report.compiled if explain else ():
+        typer.echo(f"-- {compiled.schema.id}, rules {compiled.version}\n{compiled.sql}\n")
     typer.echo(f"{call.config} is valid")
     next_step("`smartstream doctor` looks at the source and the lake.")
 

@@ -16,7 +16,7 @@ import psycopg
 from smartstream.capture.catalog import Discovery, discover
 from smartstream.capture.connect import connect, map_error
 from smartstream.config import Settings, matches
-from smartstream.doctor import lake, source, tables
+from smartstream.doctor import lake, rules, source, tables
 from smartstream.doctor.check import Check, Patient, Status, failed
 from smartstream.errors import ConfigError, SmartStreamError
 from smartstream.manifest import LakeState
@@ -32,6 +32,7 @@ SOURCE_CHECKS: tuple[tuple[str, Callable[[Patient], Check]], ...] = (
     ("encoding", source.encoding),
     ("tables", tables.found),
     ("keys", tables.keys),
+    ("rules", rules.fit),
     ("select rights", tables.select_rights),
     ("row security", tables.row_security),
     ("publication", tables.publication),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from smartstream.config import Settings
 from smartstream.errors import CommitConflict, SmartStreamError
-from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.raw.garbage import collect_orphans
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import Store
 from smartstream.trusted.maintenance import maintain
+from smartstream.trusted.table import TrustedTable
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ class MaintenanceLoop:
     def __init__(
         self,
         settings: Settings,
-        apply: ApplyLoop,
+        tables: Callable[[], Sequence[TrustedTable]],
         *,
         store: Store,
         log: ManifestLog,
         stop: threading.Event,
         clock: Callable[[], datetime],
     ) -> None:
-        self._settings, self._apply, self._stop, self._clock = settings, apply, stop, clock
+        self._settings, self._tables, self._stop, self._clock = settings, tables, stop, clock
         self._store, self._log = store, log
 
     def run(self) -> None:
@@ -41,7 +41,7 @@ class MaintenanceLoop:
         if orphan_count:
             _LOG.info("deleted %d raw files that no manifest entry names", orphan_count)
         while not self._stop.wait(self._settings.maintenance.every):
-            for table in self._apply.tables():
+            for table in self._tables():
                 if self._stop.is_set():
                     return
                 try:

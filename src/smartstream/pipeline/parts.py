@@ -9,9 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from smartstream.capture.values import cast
+from smartstream.change import OLD_KEY, UNCHANGED
 from smartstream.manifest import RawFile
 from smartstream.pipeline.journal import Item
+from smartstream.pipeline.table_writer import Staged
+from smartstream.raw.reader import read_batches
+from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
+from smartstream.transform.partition import can_partition
+
+MEMORY_PER_RAW_BYTE = 40
+"""Memory that folding takes for each byte of a compressed raw file; past the limit it slices."""
 
 
 @dataclass(slots=True)
@@ -34,7 +42,7 @@ class Base:
     copy_seq: int
     schema: TableSchema
     copy_lsn: int
-    files: list[Any] = field(default_factory=list)  # data files written ahead of the commit
+    staged: Staged = field(default_factory=Staged)  # written ahead of the commit
     chunks: list[RawFile] = field(default_factory=list)
     deferred: list[Part] = field(default_factory=list)
 
@@ -75,6 +83,12 @@ def grouped(parts: list[Part], bytes_max: int) -> Iterator[list[Part]]:
 def key_tuples(keys: pa.Table) -> set[tuple[Any, ...]]:
     """Keys as a set; for the few that need it."""
     return set(zip(*(column.to_pylist() for column in keys.columns), strict=True))
+
+
+def divisible(store: Store, file: RawFile) -> bool:
+    """Whether a raw file's changes can be cut by key."""
+    batches = read_batches(store, file, columns=[OLD_KEY, UNCHANGED])
+    return all(can_partition(pa.Table.from_batches([batch])) for batch in batches)
 
 
 def fills_of(schema: TableSchema, parts: list[Part]) -> dict[int, pa.Scalar]:

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 
 from smartstream.capture import catalog, publication, slot
 from smartstream.capture.catchup import current_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings, matches
-from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, TableWithoutKey
+from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, StoreUnavailable, TableWithoutKey
 from smartstream.manifest import EntryKind
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
@@ -27,19 +28,24 @@ from smartstream.pipeline.copy_loop import CopyLoop
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.maintenance_loop import MaintenanceLoop
 from smartstream.pipeline.progress import Meter, Progress, TableProgress
+from smartstream.pipeline.quality_loop import QualityLoop
+from smartstream.pipeline.requests import pending
+from smartstream.pipeline.table_applier import Surroundings
 from smartstream.pipeline.tables import CapturedTables
+from smartstream.pipeline.writers import Writers
+from smartstream.raw.lookup import last_rows
 from smartstream.raw.manifest_log import ManifestLog
-from smartstream.raw.store import open_store
+from smartstream.raw.store import Store, open_store
 from smartstream.raw.writer import RawWriter
 from smartstream.schema import TableSchema
 from smartstream.trusted.catalog import open_catalog
 from smartstream.trusted.engine import Engine
-from smartstream.trusted.table import TrustedTable
 
 _LOG = logging.getLogger(__name__)
 
 TICK_S = 0.2
 CHECKPOINT_EVERY_S = 30.0
+REQUESTS_EVERY_S = 2.0
 
 
 def _now() -> datetime:
@@ -85,33 +91,31 @@ class Pipeline:
         iceberg = open_catalog(self._settings.lake)
         limits = self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
-        self._apply = ApplyLoop(
-            self._settings,
-            store=store,
-            open_table=partial(
-                TrustedTable.open,
-                iceberg,
-                engine=engine,
-                target_bytes=self._settings.maintenance.target_file_bytes,
-            ),
-            start_copy=copies.start,
-            clock=self._clock,
-            **common,
+        writers = Writers(self._settings, iceberg, engine, partial(_rows_as_of, log, store))
+        around = Surroundings(
+            self._settings, self._journal, store, log.entries, copies.start, self._meter, self._clock
         )
+        self._apply = ApplyLoop(around, open_writer=writers.open, stop=self._stop)
         self._apply.applied_seq = log.applied_seq
+        applied = self._apply.tables
+        times: dict[str, Any] = {"stop": self._stop, "clock": self._clock}
+        quality = QualityLoop(self._settings, self._tables, engine=engine, **times)
         maintenance = MaintenanceLoop(
-            self._settings, self._apply, store=store, log=log, stop=self._stop, clock=self._clock
+            self._settings, lambda: [*applied(), *quality.tables()], store=store, log=log, **times
         )
         self._begin_copies(copies, schemas)
+        self._apply.rebuild_outdated(schemas)
+        self._look_for_requests(store)
         until = partial(self._target, target) if once else _never
         threads = [
             self._spawn("capture", partial(capture.run, until)),
             self._spawn("apply", self._apply.run),
             self._spawn("maintenance", maintenance.run),
+            self._spawn("quality", quality.run),
             *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(limits.copy_workers)),
         ]
         try:
-            self._keep_house(stop, log, capture, copies, captured=threads[0] if once else None)
+            self._keep_house(stop, log, store, capture, copies, captured=threads[0] if once else None)
         finally:
             self._stop.set()
             self._journal.wake()
@@ -120,6 +124,8 @@ class Pipeline:
             log.save_checkpoint(log.state, self._apply.safe_seq())
         if self._errors:
             raise self._errors[0]
+        if once:
+            quality.look()
 
     def ready(self) -> bool:
         """Whether every table is copied and exact."""
@@ -198,6 +204,7 @@ class Pipeline:
         self,
         stop: threading.Event,
         log: ManifestLog,
+        store: Store,
         capture: CaptureLoop,
         copies: CopyLoop,
         captured: threading.Thread | None,
@@ -205,11 +212,14 @@ class Pipeline:
         """Watch for the end, for new tables and schemas; save checkpoints."""
         assert self._journal is not None and self._apply is not None
         clock = self._clock
-        discover_at = checkpoint_at = clock().timestamp()
+        discover_at = checkpoint_at = requests_at = clock().timestamp()
         while not (stop.is_set() or self._stop.is_set()):
             now = clock().timestamp()
             if captured is not None and not captured.is_alive() and self._drained():
                 return
+            if now >= requests_at:
+                requests_at = now + REQUESTS_EVERY_S
+                self._look_for_requests(store)
             if now >= discover_at:
                 discover_at = now + self._settings.source.discover_every
                 self._discover(capture, copies)
@@ -217,6 +227,15 @@ class Pipeline:
                 checkpoint_at = now
                 log.save_checkpoint(log.state, self._apply.safe_seq())
             stop.wait(TICK_S)
+
+    def _look_for_requests(self, store: Store) -> None:
+        """Hand on what the command line asks for."""
+        assert self._apply is not None
+        try:
+            for request in pending(store):
+                self._apply.ask(request)
+        except StoreUnavailable as error:
+            _LOG.warning("could not look for requests: %s", error)
 
     def _drained(self) -> bool:
         """Whether the applier has applied everything in the log."""
@@ -226,7 +245,8 @@ class Pipeline:
     def _target(self, target: int) -> int | None:
         """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
         assert self._journal is not None and self._apply is not None
-        if self._apply.copying() or self._apply.settling():
+        busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
+        if busy or self._apply.asked():
             return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
@@ -301,6 +321,13 @@ def discover(
     if strict and not found.tables:
         raise NoTables("No table of the source matches `tables:` in the configuration.")
     return list(found.tables)
+
+
+def _rows_as_of(
+    log: ManifestLog, store: Store, keys: pa.Table, schema: TableSchema, upto_seq: int
+) -> pa.Table:
+    """What the raw zone has of some keys; see ``last_rows``."""
+    return last_rows(log, store, schema, keys, upto_seq=upto_seq)
 
 
 def _never() -> int | None:

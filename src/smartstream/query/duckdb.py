@@ -12,8 +12,12 @@ import duckdb
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from smartstream.query.as_of import Moment
+from smartstream.query.cleaning import rules_for_past
+from smartstream.query.history import HistoryTables, mentions_history
 from smartstream.query.relation import literal, local_path, pattern, quoted, relation
 from smartstream.query.remote import register_s3
+from smartstream.raw.store import open_store
 from smartstream.trusted.catalog import NAMESPACES, TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import plan, s3_filesystem
 
@@ -36,7 +40,9 @@ class LakeQuerySettings(Protocol):
     def limits(self) -> Limits: ...
 
 
-def open_lake(settings: LakeQuerySettings) -> duckdb.DuckDBPyConnection:
+def open_lake(
+    settings: LakeQuerySettings, statement: str = "", *, as_of: Moment | None = None
+) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection with every table of the lake as a view.
 
     ``trusted.<name>`` and plain ``<name>`` show trusted tables; those of other
@@ -45,19 +51,35 @@ def open_lake(settings: LakeQuerySettings) -> duckdb.DuckDBPyConnection:
     read, no setting changed and no extension loaded.  Does not stop a statement
     that writes into the warehouse: ``run_sql`` does.
 
+    Args:
+        statement: that will be run: ``history.<table>`` can be read where it names one.
+        as_of: show trusted tables, and nothing else, as they were; ``statement`` must name them.
     Raises:
         CatalogUnavailable, TableCorrupt, LakeNotWritable: as the lake reports.
+        PastUnknown, NotDurable: what ``statement`` asks of the past is not known.
     """
     catalog = open_catalog(settings.lake)
     connection = engine(settings.limits)
+    if as_of is None:
+        _add_present(connection, catalog)
+    if as_of is not None or mentions_history(statement):
+        past = HistoryTables(connection, open_store(settings.lake), rules_for_past(settings))
+        if as_of is None:
+            past.add_history(statement)
+        else:
+            past.add_as_of(statement, as_of, TRUSTED)
+    _lock(connection, str(catalog.properties["warehouse"]))
+    return connection
+
+
+def _add_present(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+    """Views of all tables as they are now."""
     with lake_errors("plan the tables of the lake"):
         for namespace in NAMESPACES:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(namespace)}")
             for table in _tables(catalog, namespace):
                 add_filesystem(connection, [table])
                 _create_views(connection, table, namespace)
-    _lock(connection, str(catalog.properties["warehouse"]))
-    return connection
 
 
 def engine(limits: Limits) -> duckdb.DuckDBPyConnection:

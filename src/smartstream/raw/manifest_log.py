@@ -88,6 +88,14 @@ class ManifestLog:
                 yield self._read(expected)
                 expected += 1
 
+    def entry(self, seq: int) -> Entry:
+        """One entry.
+
+        Raises:
+            RawCorrupt: it is damaged or missing.
+        """
+        return self._read(seq)
+
     def append(
         self,
         kind: EntryKind,

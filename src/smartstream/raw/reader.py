@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -44,6 +44,39 @@ def read_batches(
             row_count += batch.num_rows
             yield batch
         _check(file, "rows", row_count, file.row_count)
+
+
+def read_chosen(
+    store: Store,
+    file: RawFile,
+    columns: Sequence[str],
+    choose: Callable[[pa.Table], pa.BooleanArray],
+    *,
+    skip: Callable[[pq.RowGroupMetaData], bool],
+) -> tuple[TableSchema, pa.Table]:
+    """The rows of a raw file that ``choose`` picks, in order, and their schema.
+
+    Reads ``columns`` of the row groups that ``skip`` does not refuse, and all columns only
+    where something was picked.
+
+    Args:
+        choose: (n, columns) → (n,) which rows.
+    Raises:
+        RawCorrupt, StoreUnavailable, LakeNotWritable: as ``read_batches``.
+    """
+    with _opened(store, file) as parquet:
+        pieces = [parquet.schema_arrow.empty_table()]
+        for group in range(parquet.num_row_groups):
+            if skip(parquet.metadata.row_group(group)):
+                continue
+            chosen = choose(parquet.read_row_group(group, columns=list(columns), use_threads=False))
+            if not chosen.true_count:
+                continue
+            start = 0
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
+                pieces.append(pa.Table.from_batches([batch]).filter(chosen.slice(start, batch.num_rows)))
+                start += batch.num_rows
+        return _schema(parquet), pa.concat_tables(pieces)
 
 
 def read_schema(store: Store, file: RawFile) -> TableSchema:

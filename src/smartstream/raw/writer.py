@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from smartstream.change import COMMIT_LSN, COMMIT_TS, OP, ORDINAL, XID
+from smartstream.change import COMMIT_LSN, COMMIT_TS, OLD_KEY, OP, ORDINAL, XID
 from smartstream.manifest import RawFile
 from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
@@ -32,7 +32,6 @@ _PARQUET: dict[str, Any] = {
     "compression_level": 1,
     "use_dictionary": [OP, COMMIT_LSN, COMMIT_TS, XID],
     "column_encoding": {ORDINAL: "DELTA_BINARY_PACKED"},
-    "write_statistics": [COMMIT_LSN],
     "write_page_checksum": True,
     "store_schema": True,
 }
@@ -61,15 +60,16 @@ class RawWriter:
         folder = f"raw/{_folder(schema.id)}/dt={self._clock().date().isoformat()}"
         key = f"{folder}/{lsn['min']:016X}-{lsn['max']:016X}-{uuid.uuid4().hex[:8]}.parquet"
         with self._store.create(key) as file:
-            _write_parquet(file, rows)
+            _write_parquet(file, rows, schema.key)
             size = file.tell()
         ops = {found["values"]: found["counts"] for found in pc.value_counts(rows[OP]).to_pylist()}
         return RawFile(schema.id, key, rows.num_rows, size, lsn["min"], lsn["max"], ops)
 
 
-def _write_parquet(file: BinaryIO, rows: pa.Table) -> None:
-    """The rows as one Parquet file."""
-    with pq.ParquetWriter(file, rows.schema, **_PARQUET) as writer:
+def _write_parquet(file: BinaryIO, rows: pa.Table, key: Sequence[str]) -> None:
+    """The rows as one Parquet file, with bounds by which a reader can pass over rows of other keys."""
+    bounds = [COMMIT_LSN, *key, *(f"{OLD_KEY}.{name}" for name in key)]
+    with pq.ParquetWriter(file, rows.schema, write_statistics=bounds, **_PARQUET) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from smartstream.change import (
     COMMIT_LSN,
+    COMMIT_TS,
     DELETE,
     INSERT,
     OLD_KEY,
@@ -59,12 +60,14 @@ class NetChanges:
     Attributes:
         upserts: (n_upserts, trusted schema), unique keys, in changelog order.
         keys: (n_keys, len(key)), every key that the changelog touches, unique.
+        stamps: (n_upserts, ``_op`` and ``_commit_ts``) of the changes that made ``upserts``.
         truncate: remove all rows first (changes before the last TRUNCATE are gone).
         missing: what ``fill`` must supply before ``upserts`` is complete.
     """
 
     upserts: pa.Table
     keys: pa.Table
+    stamps: pa.Table
     truncate: bool
     missing: tuple[Missing, ...] = ()
 
@@ -90,19 +93,25 @@ def fold(changelog: pa.Table, schema: TableSchema) -> NetChanges:
     row_ids, old_ids = ids[: len(changelog)], ids[len(changelog) :]
     winners = _winners(changelog, row_ids, old_ids, moved)
     representative = _last_index(ids, np.arange(len(ids)))
-    upserts = trusted_rows(changelog.take(pa.array(winners)), schema)
-    net = NetChanges(upserts, all_keys.take(pa.array(representative)), truncate)
-    if pc.any(pc.is_valid(changelog[UNCHANGED].take(pa.array(winners)))).as_py():
+    deciding = changelog.take(pa.array(winners))
+    upserts, stamps = trusted_rows(deciding, schema), deciding.select([OP, COMMIT_TS])
+    net = NetChanges(upserts, all_keys.take(pa.array(representative)), stamps, truncate)
+    if pc.any(pc.is_valid(deciding[UNCHANGED])).as_py():
         return _carry_unchanged(net, changelog, winners, row_ids, moved, schema)
     return net
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """``upserts`` complete, and the keys of rows left out because a value was nowhere."""
+    """``upserts`` complete, and the keys of rows left out because a value was nowhere.
+
+    Attributes:
+        kept: (len(net.upserts),) which rows ``upserts`` has.
+    """
 
     upserts: pa.Table
     unresolved: pa.Table
+    kept: Mask
 
 
 def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema, *, exact: bool) -> Filled:
@@ -121,14 +130,22 @@ def fill(net: NetChanges, old_rows: pa.Table, schema: TableSchema, *, exact: boo
     upserts = net.upserts
     lost = np.zeros(len(upserts), np.bool_)
     for missing in net.missing:
-        source = _find(old_rows, missing.origin_keys, schema)
-        if not exact:
-            source = np.where(_moved(net, missing, schema), -1, source)
+        source = origins(net, missing, old_rows, schema, exact=exact)
         found = source >= 0
-        upserts = _replace_values(upserts, missing.column, missing.rows[found], old_rows, source[found])
+        upserts = replace_values(upserts, missing.column, missing.rows[found], old_rows, source[found])
         lost[missing.rows[~found]] = True
     keys = upserts.select(list(schema.key)).filter(pa.array(lost))
-    return Filled(upserts.filter(pa.array(~lost)) if lost.any() else upserts, keys)
+    return Filled(upserts.filter(pa.array(~lost)) if lost.any() else upserts, keys, ~lost)
+
+
+def origins(
+    net: NetChanges, missing: Missing, old_rows: pa.Table, schema: TableSchema, *, exact: bool
+) -> Ints:
+    """For each of the rows that miss a value the old row to take it from, -1 for none; see ``fill``."""
+    source = _find(old_rows, missing.origin_keys, schema)
+    if not exact:
+        source = np.where(_moved(net, missing, schema), -1, source)
+    return source
 
 
 def wanted_keys(net: NetChanges, schema: TableSchema) -> pa.Table:
@@ -210,11 +227,11 @@ def _carry_unchanged(
         found = source[winners[want]]
         here, there = want[found >= 0], want[found < 0]
         if len(here):
-            upserts = _replace_values(upserts, column, here, changelog, found[found >= 0])
+            upserts = replace_values(upserts, column, here, changelog, found[found >= 0])
         if len(there):
             first = origins[rows[winners[there]]]
             missing.append(Missing(column, there, _origin_keys(changelog, first, schema)))
-    return NetChanges(upserts, net.keys, net.truncate, tuple(missing))
+    return replace(net, upserts=upserts, missing=tuple(missing))
 
 
 def _lineage(changelog: pa.Table, row_ids: Ints, moved: Ints, schema: TableSchema) -> tuple[Ints, Ints]:
@@ -284,7 +301,7 @@ def _origin_keys(changelog: pa.Table, first: Ints, schema: TableSchema) -> pa.Ta
     return pa.table(arrays, names=list(schema.key))
 
 
-def _replace_values(target: pa.Table, column: str, rows: Ints, origin: pa.Table, source: Ints) -> pa.Table:
+def replace_values(target: pa.Table, column: str, rows: Ints, origin: pa.Table, source: Ints) -> pa.Table:
     """``target`` with ``column`` at ``rows`` taken from ``origin`` at ``source``, flags included."""
     if column not in target.column_names:
         return target

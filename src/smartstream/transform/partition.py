@@ -30,6 +30,15 @@ def key_partitions(changelog: pa.Table, schema: TableSchema, count: int, number:
     return changelog.filter(pa.array((owner == number) | everywhere))
 
 
+def split(changelog: pa.Table, schema: TableSchema, count: int) -> dict[int, pa.Table]:
+    """Return all slices that are not empty; see ``key_partitions``."""
+    changelog = _cut_moves(changelog, schema)
+    owner = _slices(changelog.select(list(schema.key)), count)
+    everywhere = pc.equal(changelog[OP], TRUNCATE).to_numpy()
+    numbers = range(count) if everywhere.any() else np.unique(owner).tolist()
+    return {n: changelog.filter(pa.array((owner == n) | everywhere)) for n in numbers}
+
+
 def can_partition(changelog: pa.Table) -> bool:
     """Whether no update both moves a row and leaves out a value."""
     both = pc.and_(pc.is_valid(changelog[OLD_KEY]), pc.is_valid(changelog[UNCHANGED]))

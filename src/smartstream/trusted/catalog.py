@@ -26,8 +26,10 @@ from smartstream.errors import (
 )
 
 NAMESPACES = ("trusted", "quarantine", "analytics")
-TRUSTED = "trusted"
+TRUSTED, QUARANTINE, ANALYTICS = NAMESPACES
 CATALOG_NAME = "smartstream"
+LakeCatalog = Catalog
+"""An open catalog, for those who only hand it on."""
 SQLITE_BUSY_S_MAX = 30
 """How long a SQLite catalog waits for another process that is committing."""
 
@@ -79,8 +81,8 @@ def open_catalog(lake: LakeSettings) -> Catalog:
     return catalog
 
 
-def table_location(catalog: Catalog, lake_name: str) -> str:
-    """Return the folder of a trusted table, as a URI below the warehouse.
+def table_location(catalog: Catalog, lake_name: str, namespace: str = TRUSTED) -> str:
+    """Return the folder of a table, as a URI below the warehouse.
 
     Names that are not plain words are written so that no store, file system or
     URI parser can take them for something else; a short hash keeps them apart.
@@ -88,7 +90,7 @@ def table_location(catalog: Catalog, lake_name: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", lake_name)
     if safe != lake_name or safe != safe.lower():
         safe = f"{safe[:100]}-{hashlib.sha256(lake_name.encode()).hexdigest()[:8]}"
-    return f"{str(catalog.properties['warehouse']).rstrip('/')}/{TRUSTED}/{safe}"
+    return f"{str(catalog.properties['warehouse']).rstrip('/')}/{namespace}/{safe}"
 
 
 def _catalog_properties(lake: LakeSettings) -> dict[str, str]:

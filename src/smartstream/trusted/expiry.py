@@ -6,8 +6,8 @@ import uuid
 
 from smartstream.errors import CommitConflict
 from smartstream.trusted.catalog import lake_errors
-from smartstream.trusted.table import COMMIT_PROPERTY, TrustedTable
-from smartstream.trusted.updates import remove_snapshots, set_properties, unchanged
+from smartstream.trusted.table import TrustedTable
+from smartstream.trusted.updates import COMMIT_PROPERTY, remove_snapshots, set_properties, unchanged
 
 
 def expire(table: TrustedTable, snapshots_max: int) -> int:

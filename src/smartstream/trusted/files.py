@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -158,3 +158,21 @@ def described(file: DataFile) -> DataFile:
     """Mark a new file as belonging to the unpartitioned spec, the only one we use."""
     file.spec_id = 0
     return file
+
+
+def in_batches(rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Tables and batches as batches."""
+    for piece in [rows] if isinstance(rows, pa.Table) else rows:
+        if isinstance(piece, pa.Table):
+            yield from piece.to_batches()
+        else:
+            yield piece
+
+
+def with_constants(batch: pa.RecordBatch, constants: Mapping[int, pa.Scalar]) -> pa.RecordBatch:
+    """A batch with some columns, by index, replaced by constants."""
+    columns = [
+        pa.repeat(constants[n].cast(column.type), batch.num_rows) if n in constants else column
+        for n, column in enumerate(batch.columns)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

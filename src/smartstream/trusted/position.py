@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _LSN = "smartstream.lsn"
 _SEQ = "smartstream.seq"
 _GENERATION = "smartstream.generation"
+_RULES = "smartstream.rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +19,27 @@ class Position:
         lsn: every transaction that committed at or before it is in the table.
         seq: last entry of the manifest that was applied.
         generation: of the snapshot copy that the table is built on.
+        rules: version of the rules that its rows went through; empty without rules.
     """
 
     lsn: int
     seq: int
     generation: int
+    rules: str = ""
 
     def covers(self, other: Position) -> bool:
         """Whether a table at this position needs nothing that ``other`` would bring."""
-        return self.generation == other.generation and self.seq >= other.seq
+        same = (self.generation, self.rules) == (other.generation, other.rules)
+        return same and self.seq >= other.seq
 
     def properties(self) -> dict[str, str]:
         """As Iceberg properties: decimal numbers as text."""
-        return {_LSN: str(self.lsn), _SEQ: str(self.seq), _GENERATION: str(self.generation)}
+        return {
+            _LSN: str(self.lsn),
+            _SEQ: str(self.seq),
+            _GENERATION: str(self.generation),
+            _RULES: self.rules,
+        }
 
     @staticmethod
     def from_properties(properties: Mapping[str, str]) -> Position:
@@ -39,4 +48,5 @@ class Position:
             lsn=int(properties.get(_LSN, "0")),
             seq=int(properties.get(_SEQ, "0")),
             generation=int(properties.get(_GENERATION, "0")),
+            rules=properties.get(_RULES, ""),
         )

@@ -22,21 +22,19 @@ from smartstream.trusted.catalog import TRUSTED, lake_errors, table_location
 from smartstream.trusted.engine import Engine
 from smartstream.trusted.evolve import Evolution, plan_evolution, schema_properties
 from smartstream.trusted.fields import field_by_name, first_schema
-from smartstream.trusted.files import TARGET_BYTES, FileTarget, write_files
+from smartstream.trusted.files import TARGET_BYTES, FileTarget, in_batches, with_constants, write_files
 from smartstream.trusted.locate import KeySearch, Located
 from smartstream.trusted.pending import PendingFiles
 from smartstream.trusted.position import Position
-from smartstream.trusted.reading import live_batches, rows_at, schema_of
+from smartstream.trusted.reading import live_batches, numbered_batches, rows_at, schema_of
 from smartstream.trusted.references import References
 from smartstream.trusted.rowdelta import RowDelta, stage
 from smartstream.trusted.state import LiveFile
-from smartstream.trusted.updates import Requirements, Updates
+from smartstream.trusted.updates import COMMIT_PROPERTY, Requirements, Updates, has_commit
 from smartstream.trusted.view import View, load_view, view_of
 
 __all__ = ["Located", "Position", "TrustedTable", "View"]
 
-COMMIT_PROPERTY = "smartstream.commit"
-"""Names the last commit: tells, after an unknown outcome, whether it was ours."""
 ATTEMPTS_MAX = 3
 
 _PROPERTIES = {
@@ -76,6 +74,7 @@ class TrustedTable:
         schema: TableSchema,
         *,
         create: bool = True,
+        namespace: str = TRUSTED,
         engine: Engine | None = None,
         target_bytes: int = TARGET_BYTES,
     ) -> TrustedTable:
@@ -83,20 +82,21 @@ class TrustedTable:
 
         Args:
             create: make an empty table, at position (0, 0, 0), when there is none.
+            namespace: of the catalog; the quarantine of a table is one like it.
             engine: shared by all tables of a process; one of its own when None.
             target_bytes: size at which ``write`` begins another file.
         Raises:
             TableCorrupt: it does not exist and ``create`` is false, or was not made by us.
             CatalogUnavailable, StoreUnavailable: try again.
         """
-        identifier = (TRUSTED, schema.lake_name)
-        with lake_errors(f"open trusted table {schema.lake_name}"):
+        identifier = (namespace, schema.lake_name)
+        with lake_errors(f"open {namespace} table {schema.lake_name}"):
             try:
                 table = catalog.load_table(identifier)
             except NoSuchTableError:
                 if not create:
-                    raise TableCorrupt(f"there is no trusted table {schema.lake_name}") from None
-                table = _create(catalog, schema)
+                    raise TableCorrupt(f"there is no {namespace} table {schema.lake_name}") from None
+                table = _create(catalog, schema, namespace)
             return TrustedTable(table, engine or Engine(), target_bytes=target_bytes)
 
     @property
@@ -149,8 +149,8 @@ class TrustedTable:
         evolution = self._replacement
         view = self.view()
         if evolution is not None:
-            return self.write_as(evolution.schema, evolution.source.key, _batches(rows))
-        return self.write_as(view.schema, view.source.key, _batches(rows))
+            return self.write_as(evolution.schema, evolution.source.key, in_batches(rows))
+        return self.write_as(view.schema, view.source.key, in_batches(rows))
 
     def write_as(
         self, schema: Schema, key: Iterable[str], batches: Iterable[pa.RecordBatch]
@@ -167,6 +167,15 @@ class TrustedTable:
         with lake_errors(f"write files of trusted table {self.name}"):
             return list(write_files(batches, target))
 
+    def written(self, files: Iterable[DataFile], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read back ``columns`` of files that ``write`` has just returned, batch by batch."""
+        schema = self._replacement.schema if self._replacement else self.view().schema
+        fields = [field_by_name(schema, name) for name in columns]
+        with lake_errors(f"read files of trusted table {self.name}"):
+            for file in files:
+                for _, batch in numbered_batches(self.iceberg.io, file.file_path, fields):
+                    yield pa.Table.from_batches([batch])
+
     def discard(self, files: Iterable[DataFile]) -> None:
         """Give up written files that will not be committed; garbage collection removes them."""
         self.pending.remove(file.file_path for file in files)
@@ -181,6 +190,20 @@ class TrustedTable:
         with lake_errors(f"look for keys in trusted table {self.name}"):
             found = self.search(view).find(list(view.state.live.values()), keys)
         return Located(keys.select(list(view.source.key)), found)
+
+    def locate_by(self, values: pa.Table) -> Located:
+        """Find the live rows that have one of ``values`` in its columns, which need not be the key.
+
+        Args:
+            values: (n, some of the table's columns), unique; rows with a null match nothing.
+        """
+        view = self.view()
+        fields = [field_by_name(view.schema, name) for name in values.column_names]
+        search = KeySearch(self.iceberg.io, self.engine, fields, view.schemas)
+        with lake_errors(f"look for rows in trusted table {self.name}"):
+            found = search.find(list(view.state.live.values()), values)
+            rows = self.read(Located(values, found), [])
+        return Located(rows.select(list(view.source.key)), found)
 
     def search(self, view: View) -> KeySearch:
         """How keys are found in the table's files."""
@@ -318,7 +341,7 @@ class TrustedTable:
             # Whatever went wrong, the swap may have happened: only the catalog knows.
             self._current = None
             now = self.view()
-            if _has_commit(self.iceberg, commit_id):
+            if has_commit(self.iceberg.metadata, commit_id):
                 return False
             if position is not None and now.position.covers(position) and now.position != held:
                 return False
@@ -352,47 +375,21 @@ class TrustedTable:
             for n, field in enumerate(plan.schema.fields)
             if field.field_id in values
         }
-        files = self.write_as(plan.schema, plan.source.key, (_with_constants(b, constants) for b in batches))
+        files = self.write_as(plan.schema, plan.source.key, (with_constants(b, constants) for b in batches))
         return RowDelta(add=files, drop=frozenset(view.state.live))
 
 
-def _create(catalog: Catalog, schema: TableSchema) -> Table:
+def _create(catalog: Catalog, schema: TableSchema, namespace: str) -> Table:
     """Create the table; when another process was faster, take its table."""
     iceberg, ids = first_schema(schema)
-    identifier = (TRUSTED, schema.lake_name)
+    identifier = (namespace, schema.lake_name)
     properties = {**_PROPERTIES, **schema_properties(schema, ids), **Position(0, 0, 0).properties()}
     try:
         return catalog.create_table(
             identifier,
             iceberg,
-            location=table_location(catalog, schema.lake_name),
+            location=table_location(catalog, schema.lake_name, namespace),
             properties=properties,
         )
     except TableAlreadyExistsError:
         return catalog.load_table(identifier)
-
-
-def _has_commit(table: Table, commit_id: str) -> bool:
-    """Whether the table's history has the commit."""
-    if table.metadata.properties.get(COMMIT_PROPERTY) == commit_id:
-        return True
-    summaries = (snapshot.summary for snapshot in table.metadata.snapshots)
-    return any(summary is not None and summary[COMMIT_PROPERTY] == commit_id for summary in summaries)
-
-
-def _batches(rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Tables and batches as batches."""
-    for piece in [rows] if isinstance(rows, pa.Table) else rows:
-        if isinstance(piece, pa.Table):
-            yield from piece.to_batches()
-        else:
-            yield piece
-
-
-def _with_constants(batch: pa.RecordBatch, constants: Mapping[int, pa.Scalar]) -> pa.RecordBatch:
-    """A batch with some columns, by index, replaced by constants."""
-    columns = [
-        pa.repeat(constants[n].cast(column.type), batch.num_rows) if n in constants else column
-        for n, column in enumerate(batch.columns)
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

@@ -24,6 +24,9 @@ from pyiceberg.table.update import (
 
 BRANCH = "main"
 
+COMMIT_PROPERTY = "smartstream.commit"
+"""Names the last commit: tells, after an unknown outcome, whether it was ours."""
+
 Updates = tuple[TableUpdate, ...]
 Requirements = tuple[TableRequirement, ...]
 
@@ -63,3 +66,11 @@ def set_schema(schema: Schema) -> Updates:
 def set_properties(properties: Mapping[str, str]) -> Updates:
     """Set table properties."""
     return (SetPropertiesUpdate(updates=dict(properties)),)
+
+
+def has_commit(metadata: TableMetadata, commit_id: str) -> bool:
+    """Whether a table's history has the commit."""
+    if metadata.properties.get(COMMIT_PROPERTY) == commit_id:
+        return True
+    summaries = (snapshot.summary for snapshot in metadata.snapshots)
+    return any(summary is not None and summary[COMMIT_PROPERTY] == commit_id for summary in summaries)

@@ -6,24 +6,31 @@ import difflib
 import itertools
 import queue
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
+
+import duckdb
 
 from smartstream.capture import slot
 from smartstream.capture.catalog import Discovery, discover
 from smartstream.capture.connect import connect
-from smartstream.config import Settings, matches
-from smartstream.errors import SourceError, VerifyError
+from smartstream.config import Settings, matches, rules_of
+from smartstream.errors import RuleError, SourceError, VerifyError
 from smartstream.lsn import format_lsn
+from smartstream.query.duckdb import engine
 from smartstream.schema import TableSchema
+from smartstream.transform.rules import compile_rules
 from smartstream.verify.canonical import FoundRow, Search, Sums
-from smartstream.verify.lake import LakeReader, LakeTable
+from smartstream.verify.difference import differing_keys, search_of, total
+from smartstream.verify.judge import Judge
+from smartstream.verify.lake import LakeReader
 from smartstream.verify.report import DifferingKey, Report, TableReport
+from smartstream.verify.ruled import PendingRuled, compare_ruled
+from smartstream.verify.ruled_source import RuledSource
 from smartstream.verify.source import (
     Chunk,
     Session,
@@ -34,11 +41,6 @@ from smartstream.verify.source import (
     lock,
     texts_of,
 )
-
-DIFFERING_MAX = 20
-"""Keys shown per table."""
-ROWS_READ_MAX = 200_000
-"""Rows read again, on either side, to find them."""
 
 
 def _now() -> datetime:
@@ -68,7 +70,6 @@ def verify(
         VerifyError: an unknown table, or the source never comes to a common position.
         SourceError, LakeError: as either side answers.
     """
-    threads = settings.limits.threads
     name = f"smartstream_verify_{secrets.token_hex(6)}"
     with ExitStack() as held:
         plain = held.enter_context(closing(connect(settings.source)))
@@ -76,8 +77,11 @@ def verify(
         first = held.enter_context(closing(snapshot.session()))
         found = _chosen(discover(first, partial(matches, settings)), tables)
         lock(first, found.tables)
-        source = _SourceSums(snapshot, threads, held)
-        pending = {schema.id: source.start(schema, chunks(first, schema)) for schema in found.tables}
+        source = _SourceSums(snapshot, settings, held)
+        pending = {
+            schema.id: source.start(schema, chunks(first, schema), _judge(settings, schema))
+            for schema in found.tables
+        }
         lake = LakeReader(settings, clock=clock)
         held.callback(lake.close)
         read = partial(slot.inspect, plain, settings.source.slot.name)
@@ -94,17 +98,28 @@ def verify(
 class _SourceSums:
     """Reads chunks of the source in a few sessions of one snapshot."""
 
-    def __init__(self, snapshot: SourceSnapshot, threads: int, held: ExitStack) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: SourceSnapshot, settings: Settings, held: ExitStack) -> None:
+        self._snapshot, self._settings, self._held = snapshot, settings, held
+        threads = settings.limits.threads
         self._sessions: queue.SimpleQueue[Session] = queue.SimpleQueue()
         for _ in range(threads):
             self._sessions.put(held.enter_context(closing(snapshot.session())))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smartstream-verify")
         held.callback(self._pool.shutdown, wait=True, cancel_futures=True)
 
-    def start(self, schema: TableSchema, parts: Sequence[Chunk]) -> _PendingTable:
-        """Begin to sum up a table."""
+    def start(
+        self, schema: TableSchema, parts: Sequence[Chunk], judge: Judge | None
+    ) -> _PendingTable | PendingRuled:
+        """Begin to sum up a table; with rules, what they make of it."""
+        if judge is not None:
+            ruled = RuledSource(self._settings, self._snapshot, judge, self._spilling)
+            return PendingRuled(judge, ruled, parts, [self._pool.submit(ruled.sums, part) for part in parts])
         return _PendingTable(schema, parts, [self._pool.submit(self._sum, part, schema) for part in parts])
+
+    @cached_property
+    def _spilling(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB for the rows of tables with rules."""
+        return self._held.enter_context(closing(engine(self._settings.limits)))
 
     def rows(self, table: _PendingTable, search: Search) -> list[FoundRow]:
         """The rows to look at for differences."""
@@ -155,21 +170,25 @@ class _Comparison:
     plain: Session
     rows: bool
 
-    def table(self, schema: TableSchema, pending: _PendingTable) -> TableReport:
+    def table(self, schema: TableSchema, pending: _PendingTable | PendingRuled) -> TableReport:
         """Compare one table."""
+        if isinstance(pending, PendingRuled):
+            return self._ruled(schema, pending)
         try:
             in_lake = self.lake.table(schema, self.lsn, partial(texts_of, self.plain))
             lake_sums = self.lake.sums(in_lake)
         except (VerifyError, SourceError) as error:
-            count, checksum = _total(pending.sums())
+            count, checksum = total(pending.sums())
             return TableReport(schema.id, count, None, False, checksum, reason=self._reason(str(error)))
         source_sums = pending.sums()
-        source_rows, source_checksum = _total(source_sums)
-        lake_rows, lake_checksum = _total(lake_sums)
+        source_rows, source_checksum = total(source_sums)
+        lake_rows, lake_checksum = total(lake_sums)
         equal = source_sums == lake_sums
         differing: tuple[DifferingKey, ...] = ()
         if not equal and self.rows:
-            differing = self._differing(pending, in_lake, source_sums, lake_sums)
+            search = search_of(source_sums, lake_sums)
+            ours, theirs = self.source.rows(pending, search), self.lake.rows(in_lake, search)
+            differing = differing_keys(schema.key, ours, theirs)
         return TableReport(
             table=schema.id,
             source_rows=source_rows,
@@ -181,6 +200,14 @@ class _Comparison:
             reason=None if equal else self._behind(),
             differing=differing,
         )
+
+    def _ruled(self, schema: TableSchema, pending: PendingRuled) -> TableReport:
+        """Compare one table with rules."""
+        try:
+            report = compare_ruled(pending, self.lake, self.lsn, rows=self.rows)
+        except (VerifyError, SourceError, RuleError) as error:
+            return TableReport(schema.id, None, None, False, reason=self._reason(str(error)))
+        return report if report.equal else replace(report, reason=self._behind())
 
     def _reason(self, what: str) -> str:
         """Why a table could not be compared."""
@@ -195,54 +222,6 @@ class _Comparison:
             f"the lake is behind: it holds changes up to {format_lsn(self.lake.state.durable_lsn)}, "
             f"{behind:,} bytes of WAL less than the source; run `smartstream run --once`"
         )
-
-    def _differing(
-        self, pending: _PendingTable, in_lake: LakeTable, source_sums: Sums, lake_sums: Sums
-    ) -> tuple[DifferingKey, ...]:
-        """Keys of rows that differ; only the buckets that differ are looked at."""
-        search = _search(source_sums, lake_sums)
-        ours, theirs = self.source.rows(pending, search), self.lake.rows(in_lake, search)
-        return tuple(itertools.islice(_differing_keys(pending.schema.key, ours, theirs), DIFFERING_MAX))
-
-
-def _differing_keys(
-    names: Sequence[str], source: Iterable[FoundRow], lake: Iterable[FoundRow]
-) -> Iterator[DifferingKey]:
-    """The keys that differ, in no special order."""
-    ours, theirs = {row.key: row for row in source}, {row.key: row for row in lake}
-    repeated = {key for key, count in Counter(row.key for row in lake).items() if count > 1}
-    for key in ours | theirs:
-        there, here = ours.get(key), theirs.get(key)
-        if there is None:
-            kind = "extra"
-        elif here is None:
-            kind = "missing"
-        elif key in repeated:
-            kind = "repeated"
-        elif here.hash != there.hash:
-            kind = "different"
-        else:
-            continue
-        shown = there or here
-        assert shown is not None
-        yield DifferingKey(kind, dict(zip(names, shown.shown, strict=True)))
-
-
-def _search(source: Sums, lake: Sums) -> Search:
-    """Where to look for differences: their buckets, and of these a share that is not too much to read."""
-    buckets = [b for b in sorted(set(source) | set(lake)) if source.get(b) != lake.get(b)]
-    count = sum(max(source.get(b, (0, 0))[0], lake.get(b, (0, 0))[0]) for b in buckets)
-    digits = 0
-    while count > ROWS_READ_MAX * 16**digits:
-        digits += 1
-    return Search(tuple(buckets), digits)
-
-
-def _total(sums: Sums) -> tuple[int, str]:
-    """Row count and checksum of a table."""
-    count = sum(count for count, _ in sums.values())
-    value = sum(value for _, value in sums.values())
-    return count, f"{value & (1 << 128) - 1:032x}"
 
 
 def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
@@ -260,6 +239,12 @@ def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
             )
     wanted = {known[name].id for name in names}
     return Discovery(tuple(schema for schema in found.tables if schema.id in wanted), ())
+
+
+def _judge(settings: Settings, schema: TableSchema) -> Judge | None:
+    """The rules of a table, None without any."""
+    rules = compile_rules(schema, rules_of(settings, schema.id))
+    return Judge(rules) if rules else None
 
 
 def _active(read: Callable[[], slot.SlotInfo | None]) -> bool:

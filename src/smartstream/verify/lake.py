@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from smartstream.change import UNTYPED
 from smartstream.errors import VerifyError
@@ -63,24 +64,33 @@ class LakeTable:
     joins: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A trusted table at the snapshot that holds nothing after an LSN."""
+
+    table: Table
+    snapshot: Snapshot | None
+    position: Position
+
+
 class LakeReader:
     """Reads trusted tables and the manifest; writes nothing."""
 
     def __init__(
         self, settings: Any, *, clock: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._settings, self._monotonic = settings, monotonic
-        self._store = open_store(settings.lake)
-        self._log = ManifestLog(self._store, clock)
-        self._catalog = open_catalog(settings.lake)
-        self._connection = engine(settings.limits)
+        self._settings, self._clock, self._monotonic = settings, clock, monotonic
+        self.store = open_store(settings.lake)
+        self._log = ManifestLog(self.store, clock)
+        self.catalog = open_catalog(settings.lake)
+        self.connection = engine(settings.limits)
         self.state = self._log.load()
         self._recent: list[Entry] = list(self._log.entries(self._log.applied_seq))
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
 
     def close(self) -> None:
         """Close DuckDB."""
-        self._connection.close()
+        self.connection.close()
 
     def wait(
         self, lsn: int, schemas: Iterable[TableSchema], *, wait_seconds: float, active: Callable[[], bool]
@@ -114,31 +124,69 @@ class LakeReader:
         Raises:
             VerifyError: the lake does not have the table, a column, or a snapshot old enough.
         """
-        found = find_table(self._catalog, TRUSTED, schema.lake_name)
+        placed = self.place(schema, lsn)
+        if placed.position.rules:
+            raise VerifyError("its rows went through rules that it has no longer")
+        view = self.view(placed.table, placed.snapshot, schema)
+        changes = self.changes(schema, lsn, placed.position)
+        if changes is not None:
+            view = overlaid(self.connection, view, changes, schema, next(self.numbers))
+        table = LakeTable(schema, view, 0 if changes is None else changes.num_rows)
+        return self._with_exact(table, names_of(placed.table, schema), texts_of)
+
+    def place(self, schema: TableSchema, lsn: int) -> Placed:
+        """Find a trusted table as it was at ``lsn``, or just before.
+
+        Raises:
+            VerifyError: the lake does not have it, or no snapshot old enough.
+        """
+        found = find_table(self.catalog, TRUSTED, schema.lake_name)
         if found is None:
             raise VerifyError("it is not in the lake yet")
-        add_filesystem(self._connection, [found])
         at = positioned(found, lsn)
         if at is None:
             raise VerifyError("the lake has moved on since; verify again")
-        snapshot, position = at
-        self._check_copied(schema, lsn, position)
-        names, live = _columns(found, plan(found, snapshot), schema)
-        view = relation(live, names)
-        if UNTYPED not in names.values():
-            view = f"SELECT *, NULL::VARCHAR AS {UNTYPED} FROM ({view})"
+        self._check_copied(schema, lsn, at[1])
+        return Placed(found, *at)
+
+    def view(self, table: Table, snapshot: Snapshot | None, schema: TableSchema) -> str:
+        """Return SQL for the rows of a snapshot: c<attnum> for each column of ``schema``, and ``_untyped``.
+
+        Raises:
+            VerifyError: the table lacks a column.
+        """
+        add_filesystem(self.connection, [table])
+        names, live = _columns(table, plan(table, snapshot), schema)
+        rows = relation(live, names)
+        if UNTYPED in names.values():
+            return rows
+        return f"SELECT *, NULL::VARCHAR AS {UNTYPED} FROM ({rows})"
+
+    def changes(self, schema: TableSchema, lsn: int, position: Position) -> pa.Table | None:
+        """Return what is durable before ``lsn`` that a table at ``position`` does not hold.
+
+        Raises:
+            VerifyError: it is too much, or of another schema.
+        """
         files = self._pending(schema.id, lsn, position)
-        changes = changes_before(self._store, files, schema, lsn, self._bytes_max)
-        if changes is not None:
-            view = overlaid(self._connection, view, changes, schema, next(self._numbers))
-        table = LakeTable(schema, view, 0 if changes is None else changes.num_rows)
-        return self._with_exact(table, _names_since_ever(found, schema), texts_of)
+        return changes_before(self.store, files, schema, lsn, self._bytes_max)
+
+    def fresh_log(self) -> ManifestLog:
+        """Return the manifest as far as it is now."""
+        log = ManifestLog(self.store, self._clock)
+        log.load()
+        return log
+
+    def flagged(self, rows: str) -> set[str]:
+        """Return the names under which ``_untyped`` holds texts in any of ``rows``, as of ``view``."""
+        query = f"SELECT DISTINCT unnest(json_keys({UNTYPED})) FROM ({rows}) WHERE {UNTYPED} IS NOT NULL"
+        return {name for (name,) in self.connection.execute(query).fetchall()}
 
     def sums(self, table: LakeTable) -> Sums:
         """Count the rows and sum up their hashes, per bucket."""
         hashed = f"SELECT {_hash(table)} AS h FROM {_from(table)}"
         query = f"SELECT h & {BUCKETS - 1}, count(*), sum(h) FROM ({hashed}) GROUP BY 1"
-        rows = self._connection.execute(query).fetchall()
+        rows = self.connection.execute(query).fetchall()
         return {int(bucket): (int(count), int(total)) for bucket, count, total in rows}
 
     def rows(self, table: LakeTable, search: Search) -> list[FoundRow]:
@@ -152,7 +200,7 @@ class LakeReader:
             f"SELECT h, key, shown FROM (SELECT {_hash(table)} AS h, {key} AS key, [{shown}] AS shown "
             f"FROM {_from(table)}) WHERE {search.condition('md5(key)')}"
         )
-        rows = self._connection.execute(query).fetchall()
+        rows = self.connection.execute(query).fetchall()
         return [FoundRow(int(h), str(key), tuple(shown)) for h, key, shown in rows]
 
     @property
@@ -168,7 +216,7 @@ class LakeReader:
             needed = [e.seq for e in self._recent if any(f.lsn_min < lsn for f in _files(e, schema.id))]
             if not needed:
                 continue
-            table = find_table(self._catalog, TRUSTED, schema.lake_name)
+            table = find_table(self.catalog, TRUSTED, schema.lake_name)
             if table is None or Position.from_properties(table.properties).seq < needed[-1]:
                 return False
         return True
@@ -206,8 +254,7 @@ class LakeReader:
             names: attnum → names under which ``_untyped`` may know the column.
         """
         flags = f"({table.relation}) WHERE {UNTYPED} IS NOT NULL"
-        query = f"SELECT DISTINCT unnest(json_keys({UNTYPED})) FROM {flags}"
-        flagged = {name for (name,) in self._connection.execute(query).fetchall()}
+        flagged = self.flagged(table.relation)
         exact: list[str | None] = []
         joins = ""
         for column in table.schema.columns:
@@ -215,14 +262,12 @@ class LakeReader:
             if not known:
                 exact.append(None)
                 continue
-            raw = _first_of(known, column_name(column))
+            raw = first_of(known, column_name(column))
             query = f"SELECT DISTINCT {raw} FROM {flags} AND {raw} IS NOT NULL"
-            texts = [text for (text,) in self._connection.execute(query).fetchall()]
+            texts = [text for (text,) in self.connection.execute(query).fetchall()]
             canonical = pa.array(texts_of(column.type, texts), pa.string())
-            name = f"exact_{next(self._numbers)}"
-            self._connection.register(
-                name, pa.table({"raw": pa.array(texts, pa.string()), "text": canonical})
-            )
+            name = f"exact_{next(self.numbers)}"
+            self.connection.register(name, pa.table({"raw": pa.array(texts, pa.string()), "text": canonical}))
             joins += f" LEFT JOIN {name} ON {name}.raw = {raw}"
             exact.append(f"{name}.text")
         if not joins:
@@ -255,14 +300,14 @@ def _files(entry: Entry, table: str) -> list[RawFile]:
     return [file for file in entry.files if file.table == table]
 
 
-def _names_since_ever(table: Table, schema: TableSchema) -> dict[int, Sequence[str]]:
-    """attnum → the names of each source column, its present one first."""
+def names_of(table: Table, schema: TableSchema) -> dict[int, Sequence[str]]:
+    """Return attnum → the names of each source column, its present one first."""
     ids, names = field_ids(table, schema.columns), names_since_ever(table)
     return {c.attnum: (c.name, *names.get(ids.get(c.attnum, -1), ())) for c in schema.columns}
 
 
-def _first_of(names: Sequence[str], value: str) -> str:
-    """The text kept for a column under one of ``names``, where its value is null."""
+def first_of(names: Sequence[str], value: str) -> str:
+    """Return SQL for the text kept for a column under one of ``names``, where its value is null."""
     texts = [f"json_extract_string({UNTYPED}, {literal(_pointer(name))})" for name in dict.fromkeys(names)]
     return f"CASE WHEN {value} IS NULL THEN coalesce({', '.join(texts)}) END"
 

@@ -14,7 +14,9 @@ class DifferingKey:
     """A row that is not the same on both sides.
 
     Attributes:
-        kind: ``missing`` (not in the lake), ``extra`` (only in the lake) or ``different``.
+        kind: ``missing`` (not in the lake), ``extra`` (only in the lake) or ``different``;
+            of the quarantine of a table with rules: ``not held`` (but must be), ``held``
+            (but must not be) or ``held otherwise`` (for another reason).
         key: key column → its text.
     """
 
@@ -28,6 +30,7 @@ class TableReport:
 
     Attributes:
         source_rows, lake_rows: None where it could not be counted.
+        held_rows: in the quarantine; None for a table without rules.
         source_checksum, lake_checksum: sums of row hashes, the same for the same
             rows in any order; hexadecimal.
         pending_changes: changes in raw that the trusted table did not hold yet at the
@@ -45,6 +48,7 @@ class TableReport:
     pending_changes: int = 0
     reason: str | None = None
     differing: tuple[DifferingKey, ...] = ()
+    held_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Chunk:
 
 
 class SourceSnapshot:
-    """The source as of ``lsn``; a context manager that holds the snapshot while it is open.
+    """The source as of ``lsn``; a context manager that holds the snapshot ``name`` while it is open.
 
     Transactions whose commit record begins before ``lsn`` are visible, no others.
     TRUNCATE and rewriting ALTER TABLEs by others do not respect snapshots: one
@@ -89,7 +89,7 @@ class SourceSnapshot:
         self._wait_seconds, self._monotonic = wait_seconds, monotonic
         self._held = ExitStack()
         self.lsn = 0
-        self._snapshot = ""
+        self.name = ""
         self.utf8 = True
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ class SourceSnapshot:
         session = connect(self._source)
         try:
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)))
+            session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.name)))
             session.execute("SET LOCAL max_parallel_workers_per_gather = 0")
             session.execute("SET LOCAL jit = off")
         except psycopg.Error as error:
@@ -150,7 +150,7 @@ class SourceSnapshot:
         point, snapshot = result.get_value(0, 1), result.get_value(0, 2)
         assert point is not None
         assert snapshot is not None
-        self.lsn, self._snapshot = parse_lsn(point.decode()), snapshot.decode()
+        self.lsn, self.name = parse_lsn(point.decode()), snapshot.decode()
 
 
 def lock(session: Session, schemas: Iterable[TableSchema]) -> None:

@@ -1,0 +1,79 @@
+"""``why``: the life of a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smartstream.cli.app import app, invocation
+from smartstream.cli.render import as_json, next_step
+
+if TYPE_CHECKING:
+    from smartstream.query.why import Reason
+
+_OPS = {"r": "copied", "i": "inserted", "u": "updated", "d": "deleted", "t": "truncated"}
+_VALUE_CHARS_MAX = 60
+
+
+@app.command()
+def why(
+    context: typer.Context,
+    table: Annotated[str, typer.Argument(help="schema.table, or the table's name in the lake.")],
+    key: Annotated[str, typer.Argument(help="The row's key: 7, or 7,x in key order, or id=7,code=x.")],
+    json_output: Annotated[bool, typer.Option("--json", help="As JSON, values in full.")] = False,
+) -> None:
+    """Tell the life of a row: every change, what the rules say to it, which commit holds it."""
+    settings = invocation(context).settings()
+    from smartstream.query.why import why as ask
+
+    found = ask(settings, table, key)
+    if json_output:
+        as_json({"ok": True, **found.to_dict()})
+        return
+    for reason in found.reasons:
+        typer.echo("\n".join(_lines(reason)) + "\n")
+    next_step(f'`smartstream sql "FROM history.…"` shows the versions of all rows of {found.table}.')
+
+
+def _lines(reason: Reason) -> list[str]:
+    """One change for people."""
+    from smartstream.lsn import format_lsn
+
+    change = reason.change
+    when = (
+        change.time.isoformat(sep=" ") if change.time else f"before the copy (generation {change.generation})"
+    )
+    lines = [f"{format_lsn(change.lsn)}  {_OPS[change.op]}  {when}"]
+    if change.key:
+        lines[0] += "  " + ", ".join(f"{name}={value}" for name, value in change.key.items())
+    if change.xid is not None:
+        lines.append(f"  transaction {change.xid}, change {change.ordinal} of it")
+    if change.moved_from:
+        before = ", ".join(f"{name}={value}" for name, value in change.moved_from.items())
+        lines.append(f"  came from the key {before}")
+    lines += [f"  {name}: {_short(old)} → {_short(new)}" for name, (old, new) in change.changed.items()]
+    if not change.shown:
+        lines.append("  never visible: the same transaction changed it again")
+    if reason.verdict is not None:
+        broken = "; ".join(f"{v.get('rule')}: {v.get('reason')}" for v in reason.violations)
+        lines.append(f"  rules: {reason.verdict}{f' ({broken})' if broken else ''}")
+    lines.append(f"  raw: {change.file}")
+    lines.append(f"  trusted: {_commit(reason)}")
+    return lines
+
+
+def _commit(reason: Reason) -> str:
+    """Which commit holds a change."""
+    commit = reason.commit
+    if commit is None:
+        return "not yet"
+    return f"snapshot {commit.snapshot_id}" + ("" if commit.exact else ", or one before that is forgotten")
+
+
+def _short(value: str | None) -> str:
+    """A value on one line."""
+    if value is None:
+        return "NULL"
+    value = value.replace("\n", "\\n")
+    return value if len(value) <= _VALUE_CHARS_MAX else value[: _VALUE_CHARS_MAX - 1] + "…"

@@ -1,0 +1,121 @@
+"""Rebuild: a trusted table made again from the raw zone, because its rules have changed.
+
+The applier does it a step at a time between live changes, so the other tables stay
+live; this one keeps its old rows until one swap replaces them.  What happens to it
+meanwhile is applied right after.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smartstream.errors import TableCorrupt
+from smartstream.manifest import Entry, EntryKind, RawFile, TableState
+from smartstream.pipeline.parts import MEMORY_PER_RAW_BYTE, Part, divisible, scalars
+from smartstream.pipeline.table_writer import Staged, TableWriter
+from smartstream.raw.reader import read_batches, read_schema
+from smartstream.raw.store import Store
+from smartstream.schema import TableSchema
+from smartstream.transform.partition import split
+from smartstream.transform.rows import project, same_key
+from smartstream.trusted.table import Position
+
+SLICES_MAX = 256
+
+
+@dataclass(slots=True)
+class Rebuild:
+    """One table on its way.
+
+    Attributes:
+        state: of the generation that is made again.
+        upto: the last entry that goes into it; later ones are ``deferred``.
+    """
+
+    writer: TableWriter
+    schema: TableSchema
+    state: TableState
+    upto: Position
+    deferred: list[Part] = field(default_factory=list)
+
+    def steps(self, entries: Iterable[Entry], store: Store, memory_bytes: int) -> Generator[None, None, bool]:
+        """Do the work, yielding now and then; at the end the new rows are visible.
+
+        Args:
+            entries: of the log, from the table's COPY_START on.
+            memory_bytes: that one slice may take.
+        Returns:
+            False when the table's key has changed within the generation: rows of
+            before and after can't be told alike, so it must be copied anew.
+        Raises:
+            TableCorrupt: the raw zone does not hold the whole table.
+        """
+        files, fills = self._files(entries)
+        if not all(same_key(read_schema(store, file), self.schema) for file in files):
+            return False
+        staged = Staged(truncate=True)
+        self.writer.begin_anew(self.schema)
+        pieces = self._pieces(files, fills, store)
+        size = sum(file.size_bytes for file in files)
+        slice_count = min(SLICES_MAX, 1 + size * MEMORY_PER_RAW_BYTE // memory_bytes)
+        if slice_count == 1 or not all(divisible(store, file) for file in files):
+            self._stage(list(pieces), staged)
+        else:
+            with tempfile.TemporaryDirectory(prefix="smartstream-rebuild-") as folder:
+                yield from _spill(pieces, self.schema, slice_count, Path(folder))
+                for path in sorted(Path(folder).iterdir()):
+                    self._stage([pq.read_table(path)], staged)
+                    yield
+        self.writer.commit(staged, self.upto)
+        return True
+
+    def _files(self, entries: Iterable[Entry]) -> tuple[list[RawFile], dict[str, str]]:
+        """The files that make the table, and what existing rows hold in columns added since."""
+        table = self.schema.id
+        files: list[RawFile] = []
+        fills: dict[str, str] = {}
+        for entry in entries:
+            if entry.seq > self.upto.seq:
+                break
+            if entry.kind is EntryKind.CHANGES:
+                files.extend(file for file in entry.files if file.table == table)
+                fills |= entry.detail.get("schemas", {}).get(table, {}).get("fills", {})
+            elif entry.table == table and entry.detail["generation"] == self.state.generation:
+                files.extend(entry.files)
+        return files, fills
+
+    def _pieces(self, files: list[RawFile], fills: dict[str, str], store: Store) -> Iterator[pa.Table]:
+        """The rows of all files under the present schema."""
+        values = scalars(self.schema, fills)
+        for file in files:
+            schema = read_schema(store, file)
+            for batch in read_batches(store, file):
+                yield project(pa.Table.from_batches([batch]), schema, self.schema, values)
+
+    def _stage(self, pieces: list[pa.Table], staged: Staged) -> None:
+        """Fold a slice, clean it, write it."""
+        empty = self.schema.changelog_schema().empty_table()
+        self.writer.stage(pa.concat_tables([empty, *pieces]), staged, exact=True)
+        lost = sum(keys.num_rows for keys in staged.unresolved)
+        if lost:
+            raise TableCorrupt(f"{self.schema.id}: the raw zone lacks values of {lost} rows")
+
+
+def _spill(pieces: Iterable[pa.Table], schema: TableSchema, count: int, folder: Path) -> Iterator[None]:
+    """Write each slice of the keys to a file of its own; yields after each piece."""
+    with ExitStack() as stack:
+        writers: dict[int, pq.ParquetWriter] = {}
+        for piece in pieces:
+            for number, rows in split(piece, schema, count).items():
+                if number not in writers:
+                    path = folder / f"{number:04d}.parquet"
+                    writers[number] = stack.enter_context(pq.ParquetWriter(path, rows.schema))
+                writers[number].write_table(rows)
+            yield

@@ -1,0 +1,108 @@
+"""What the apply test is measured with is right itself: DMS's stand-in refuses, drift is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.aws.apply_drift import drift_of, is_expected
+from tests.aws.emulator_dms import DmsEmulator, Refused
+
+GROUP = {
+    "ReplicationSubnetGroupIdentifier": "lake",
+    "ReplicationSubnetGroupDescription": "private subnets",
+    "SubnetIds": ["subnet-1", "subnet-2"],
+}
+INSTANCE = {
+    "ReplicationInstanceIdentifier": "lake",
+    "ReplicationInstanceClass": "dms.t3.micro",
+    "ReplicationSubnetGroupIdentifier": "lake",
+    "VpcSecurityGroupIds": ["sg-1"],
+}
+
+
+@pytest.fixture
+def dms() -> DmsEmulator:
+    return DmsEmulator("eu-north-1", "000000000000")
+
+
+def _endpoint(dms: DmsEmulator, kind: str) -> str:
+    request = {"EndpointIdentifier": kind, "EndpointType": kind, "EngineName": "postgres"}
+    return str(dms.answer("CreateEndpoint", request)["Endpoint"]["EndpointArn"])
+
+
+def _task(dms: DmsEmulator, **changed: str) -> dict[str, Any]:
+    dms.answer("CreateReplicationSubnetGroup", GROUP)
+    instance = dms.answer("CreateReplicationInstance", INSTANCE)["ReplicationInstance"]
+    return {
+        "ReplicationTaskIdentifier": "lake",
+        "SourceEndpointArn": _endpoint(dms, "source"),
+        "TargetEndpointArn": _endpoint(dms, "target"),
+        "ReplicationInstanceArn": instance["ReplicationInstanceArn"],
+        "MigrationType": "full-load-and-cdc",
+        "TableMappings": "{}",
+        **changed,
+    }
+
+
+@pytest.mark.parametrize(
+    "change", [{"SubnetsIds": ["subnet-1"]}, {"SubnetIds": "subnet-1"}], ids=["misspelled", "of a wrong type"]
+)
+def test_dms_refuses_parameters_that_it_does_not_have(dms: DmsEmulator, change: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refusal:
+        dms.answer("CreateReplicationSubnetGroup", GROUP | change)
+    assert refusal.value.code == "ValidationException"
+
+
+def test_dms_refuses_a_task_on_an_endpoint_that_does_not_exist(dms: DmsEmulator) -> None:
+    with pytest.raises(Refused, match="SourceEndpointArn"):
+        dms.answer("CreateReplicationTask", _task(dms, SourceEndpointArn="arn:aws:dms:::endpoint:none"))
+
+
+def test_dms_refuses_a_log_group_in_the_settings_of_a_new_task(dms: DmsEmulator) -> None:
+    settings = '{"Logging": {"CloudWatchLogGroup": "mine"}}'
+    with pytest.raises(Refused, match="CloudWatchLogGroup"):
+        dms.answer("CreateReplicationTask", _task(dms, ReplicationTaskSettings=settings))
+
+
+def test_dms_refuses_to_delete_what_a_task_uses(dms: DmsEmulator) -> None:
+    request = _task(dms)
+    dms.answer("CreateReplicationTask", request)
+    with pytest.raises(Refused, match="is used"):
+        dms.answer("DeleteEndpoint", {"EndpointArn": request["SourceEndpointArn"]})
+    with pytest.raises(Refused, match="is used"):
+        dms.answer("DeleteReplicationInstance", {"ReplicationInstanceArn": request["ReplicationInstanceArn"]})
+    with pytest.raises(Refused, match="is used"):
+        dms.answer("DeleteReplicationSubnetGroup", {"ReplicationSubnetGroupIdentifier": "lake"})
+
+
+def _plan(address: str, actions: list[str], before: Any, after: Any, **unknown: Any) -> dict[str, Any]:
+    change = {"actions": actions, "before": before, "after": after, "after_unknown": unknown}
+    return {"resource_changes": [{"address": address, "change": change}]}
+
+
+@pytest.mark.parametrize(
+    ("plan", "drift"),
+    [
+        (_plan("a.b", ["no-op"], {"x": 1}, {"x": 1}), set()),
+        (_plan("a.b", ["update"], {"x": 1, "y": 2}, {"x": 1, "y": 3}), {("a.b", "y")}),
+        (_plan("a.b", ["update"], {"x": 1}, {}, x=True), {("a.b", "x")}),
+        (_plan("a.b", ["update"], {"x": [{"y": 1}]}, {"x": [{"y": 2}]}), {("a.b", "x.y")}),
+        (_plan("a.b", ["update"], {"x": ["p"]}, {"x": ["p", "q"]}), {("a.b", "x")}),
+        (_plan("a.b", ["delete", "create"], {"id": 1, "x": 1}, {"x": 2}, id=True), {("a.b", "x")}),
+        (_plan("a.b", ["create"], None, {"x": 1}), {("a.b", "(all of it)")}),
+        (_plan("a.b", ["delete"], {"x": 1}, None), {("a.b", "(all of it)")}),
+        (_plan("data.a.b", ["read"], None, {"x": 1}), {("data.a.b", "(all of it)")}),
+        ({"output_changes": {"o": {"actions": ["update"]}}}, {("output.o", "")}),
+    ],
+)
+def test_whatever_a_plan_would_change_is_drift(plan: dict[str, Any], drift: set[tuple[str, str]]) -> None:
+    assert drift_of(plan) == drift
+
+
+def test_an_expected_field_stands_for_itself_and_what_is_below() -> None:
+    assert is_expected("aws_flow_log.this[0]", "tags.Name")
+    assert is_expected("aws_flow_log.this[0]", "tags")
+    assert not is_expected("aws_flow_log.this[0]", "tags_of_another_kind")
+    assert not is_expected("aws_flow_log.this[1]", "tags")
