@@ -327,7 +327,7 @@ class QualityError(SmartStreamError):
 class QualityStop(QualityError):
     """A quality check failed that stops the pipeline, or too many rows were held back."""
 
-    hint = "Look at the rows in the quarantine and at the source; correct the rule, or the data, then start again."
+    hint = "Look at the rows in the quarantine and at the source; correct rule or data, then start again."
 
 
 class SchemaFrozen(QualityError):

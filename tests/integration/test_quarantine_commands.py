@@ -90,6 +90,10 @@ def test_a_running_pipeline_is_asked_and_goes_on(people: Any, shop: Shop) -> Non
         answer = shop.ask("rebuild", "people")
         assert (answer["before"]["trusted_rows"], answer["after"]["trusted_rows"]) == (5, 5)
         assert pipeline.ready()
+        shop.configure(people={"quality": [EMAIL]})
+        code, _, err = shop.say("rebuild", "people")
+        assert code == 0
+        assert "start it again" in err
     assert pending(open_store(settings.lake)) == []
 
 

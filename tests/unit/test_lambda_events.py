@@ -185,7 +185,8 @@ def test_an_object_of_several_gzip_members_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"{}\n", gzip.compress(b"abc" * 999, mtime=0)[:-9], gzip.compress(b"a", mtime=0)[:12] + b"\0" * 9]
+    "content",
+    [b"{}\n", gzip.compress(b"abc" * 999, mtime=0)[:-9], gzip.compress(b"a", mtime=0)[:12] + b"\0" * 9],
 )
 def test_a_damaged_object_is_named(content: bytes) -> None:
     with pytest.raises(RawCorrupt, match="raw/a is not a whole gzip file"):

@@ -213,7 +213,18 @@ class _Call:
 
         with stopped_by_signals(stop):
             errand = Errand(self.settings, clock=now, run_once=run_once, stop=stop)
-            return errand.carry_out(kind, schema.id, keys) is not None
+            done = errand.carry_out(kind, schema.id, keys) is not None
+        if done and self._outdated(schema):
+            text = "warning: the running pipeline has the rules of its start, not those of the file now"
+            typer.echo(f"{text}: start it again", err=True)
+        return done
+
+    def _outdated(self, schema: TableSchema) -> bool:
+        """Whether a table's rows went through other rules than those of the file."""
+        from smartstream.status import read_lake
+
+        lake = read_lake(self.settings, now)
+        return any(one.table == schema.id and one.status == "outdated" for one in lake.tables)
 
 
 def _revise(call: _Call, kind: RequestKind, name: str, keys: list[str] | None, json_output: bool) -> None:

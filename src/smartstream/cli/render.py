@@ -150,11 +150,13 @@ def tables_table(lake: LakeStatus) -> Table:
 
 def report_table(report: Report) -> Table:
     """The verification."""
-    numbers = ("rows in source", "rows in lake")
+    with_rules = any(one.held_rows is not None for one in report.tables)
+    numbers = ("rows in source", "rows in lake", *(["held"] if with_rules else []))
     made = table(None, ("table", *numbers, "equal", "reason"), right=numbers)
     for one in report.tables:
         equal = Text("yes", style="green") if one.equal else Text("NO", style="red")
-        rows = (count(one.source_rows), count(one.lake_rows))
+        rows = [count(one.source_rows), count(one.lake_rows)]
+        rows += [count(one.held_rows)] if with_rules else []
         made.add_row(Text(one.table), *rows, equal, Text(one.reason or ""))
     return made
 

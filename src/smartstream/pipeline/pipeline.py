@@ -19,8 +19,16 @@ import pyarrow as pa
 from smartstream.capture import catalog, publication, slot
 from smartstream.capture.catchup import current_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
-from smartstream.config import Settings, matches
-from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, StoreUnavailable, TableWithoutKey
+from smartstream.config import Settings, matches, rules_of
+from smartstream.errors import (
+    ConfigInvalid,
+    NoTables,
+    Retry,
+    SlotAhead,
+    SmartStreamError,
+    StoreUnavailable,
+    TableWithoutKey,
+)
 from smartstream.manifest import EntryKind
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
@@ -163,6 +171,7 @@ class Pipeline:
         source = self._settings.source
         with connect(source) as connection:
             found = discover(connection, self._settings)
+            _refuse_contracts(self._settings, found)
             publication.ensure(connection, source.publication, found)
             try:
                 info = slot.ensure(connection, source, log.state)
@@ -290,9 +299,11 @@ class Pipeline:
 
     def _table_progress(self, table: str) -> TableProgress:
         """One table's progress."""
-        meter = self._meter
+        meter, status = self._meter, self._status(table)
+        if status == "ready" and self._apply is not None and table in self._apply.rebuilding():
+            status = "rebuilding"
         return TableProgress(
-            status=self._status(table),
+            status=status,
             rows_copied=meter.rows_copied[table],
             rows_estimate=meter.rows_estimate.get(table, 0),
             changes_applied=meter.changes_applied[table],
@@ -328,6 +339,22 @@ def _rows_as_of(
 ) -> pa.Table:
     """What the raw zone has of some keys; see ``last_rows``."""
     return last_rows(log, store, schema, keys, upto_seq=upto_seq)
+
+
+def _refuse_contracts(settings: Settings, schemas: Sequence[TableSchema]) -> None:
+    """Better no pipeline than one that promises what it does not keep.
+
+    Raises:
+        ConfigInvalid: a table's ``contract`` says anything but evolve.
+    """
+    for schema in schemas:
+        words = rules_of(settings, schema.id).contract.model_dump()
+        for part, word in words.items():
+            if word != "evolve":
+                raise ConfigInvalid(
+                    f"{schema.id}: `contract: {{{part}: {word}}}` can be checked with `smartstream plan` and"
+                    " `smartstream contract check`, but a running pipeline only follows `evolve` so far"
+                )
 
 
 def _never() -> int | None:

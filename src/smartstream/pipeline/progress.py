@@ -13,7 +13,7 @@ LAG_SAMPLES_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class TableProgress:
-    """One table: ``status`` is copying, catching_up or ready."""
+    """One table: ``status`` is copying, catching_up, rebuilding or ready."""
 
     status: str
     rows_copied: int

@@ -202,6 +202,8 @@ class TableApplier:
             SchemaError: a key is not one of this table.
         """
         if self.rebuilding or not self.exact(applied_seq):
+            if self.rebuilding and request.kind is RequestKind.REBUILD:
+                self._rebuilt_for.add(request.id)  # with the same rules and rows: one does for both
             return None
         if request.kind is RequestKind.REBUILD:
             if request.id in self._rebuilt_for:

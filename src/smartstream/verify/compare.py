@@ -11,9 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
-
-import duckdb
+from functools import partial
 
 from smartstream.capture import slot
 from smartstream.capture.catalog import Discovery, discover
@@ -25,7 +23,7 @@ from smartstream.query.duckdb import engine
 from smartstream.schema import TableSchema
 from smartstream.transform.rules import compile_rules
 from smartstream.verify.canonical import FoundRow, Search, Sums
-from smartstream.verify.difference import differing_keys, search_of, total
+from smartstream.verify.difference import added, differing_keys, search_of, total
 from smartstream.verify.judge import Judge
 from smartstream.verify.lake import LakeReader
 from smartstream.verify.report import DifferingKey, Report, TableReport
@@ -99,7 +97,8 @@ class _SourceSums:
     """Reads chunks of the source in a few sessions of one snapshot."""
 
     def __init__(self, snapshot: SourceSnapshot, settings: Settings, held: ExitStack) -> None:
-        self._snapshot, self._settings, self._held = snapshot, settings, held
+        self._snapshot, self._settings = snapshot, settings
+        self._spilling = held.enter_context(closing(engine(settings.limits)))
         threads = settings.limits.threads
         self._sessions: queue.SimpleQueue[Session] = queue.SimpleQueue()
         for _ in range(threads):
@@ -115,11 +114,6 @@ class _SourceSums:
             ruled = RuledSource(self._settings, self._snapshot, judge, self._spilling)
             return PendingRuled(judge, ruled, parts, [self._pool.submit(ruled.sums, part) for part in parts])
         return _PendingTable(schema, parts, [self._pool.submit(self._sum, part, schema) for part in parts])
-
-    @cached_property
-    def _spilling(self) -> duckdb.DuckDBPyConnection:
-        """DuckDB for the rows of tables with rules."""
-        return self._held.enter_context(closing(engine(self._settings.limits)))
 
     def rows(self, table: _PendingTable, search: Search) -> list[FoundRow]:
         """The rows to look at for differences."""
@@ -152,12 +146,7 @@ class _PendingTable:
 
     def sums(self) -> Sums:
         """Wait for all chunks, and add them up."""
-        total: dict[int, tuple[int, int]] = {}
-        for part in self.parts:
-            for bucket, (count, value) in part.result().items():
-                old_count, old_value = total.get(bucket, (0, 0))
-                total[bucket] = (old_count + count, old_value + value)
-        return total
+        return added(part.result() for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

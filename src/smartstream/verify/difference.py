@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from smartstream.verify.canonical import FoundRow, Search, Sums
 from smartstream.verify.report import DifferingKey
@@ -60,3 +60,13 @@ def total(sums: Sums) -> tuple[int, str]:
     count = sum(count for count, _ in sums.values())
     value = sum(value for _, value in sums.values())
     return count, f"{value & (1 << 128) - 1:032x}"
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """Return sums of sums."""
+    found: dict[int, tuple[int, int]] = {}
+    for part in parts:
+        for bucket, (count, value) in part.items():
+            old_count, old_value = found.get(bucket, (0, 0))
+            found[bucket] = (old_count + count, old_value + value)
+    return found

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from smartstream.errors import VerifyError
 from smartstream.schema import TableSchema
 from smartstream.verify.canonical import FoundRow, Search
-from smartstream.verify.difference import DIFFERING_MAX, differing_keys, search_of, total
+from smartstream.verify.difference import DIFFERING_MAX, added, differing_keys, search_of, total
 from smartstream.verify.judge import Judge
 from smartstream.verify.lake import LakeReader
 from smartstream.verify.report import DifferingKey, TableReport
 from smartstream.verify.ruled_lake import RuledLake, RuledTable
-from smartstream.verify.ruled_rows import Places, added
+from smartstream.verify.ruled_rows import Places
 from smartstream.verify.ruled_source import RuledSource
 from smartstream.verify.source import Chunk
 

@@ -164,10 +164,8 @@ class RuledLake:
         touched = f"{self.rows.keys(keys)} {self.rows.using}"
         left = self._clean_rows(f"FROM ({view}) SEMI JOIN {touched}")
         before = [self._candidates(rows)["business_key"] for rows in left]
-        asked = pc.unique(
-            pa.chunked_array([c for column in (own["business_key"], *before) for c in column.chunks])
-        )
-        asked = asked.drop_null()
+        chunks = [chunk for column in (own["business_key"], *before) for chunk in column.chunks]
+        asked = pc.unique(pa.chunked_array(chunks, pa.string())).drop_null()
         present = [own.slice(0, 0)]
         for rows in self._clean_rows(f"FROM ({view}) ANTI JOIN {touched}"):
             found = self._candidates(rows)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from smartstream.change import UNTYPED
 from smartstream.schema import PgType, TableSchema
 from smartstream.verify.canonical import BUCKETS, FoundRow, Search, Sums, lake_hash, lake_row
+from smartstream.verify.difference import added
 from smartstream.verify.judge import TEXT, WHY, Judge, Judged
 from smartstream.verify.lake import first_of
 from smartstream.verify.overlay import column_name
@@ -31,16 +32,6 @@ class Places:
         """The sums of several parts."""
         listed = list(parts)
         return Places(added(part.good for part in listed), added(part.held for part in listed))
-
-
-def added(parts: Iterable[Sums]) -> Sums:
-    """Return sums of sums."""
-    total: dict[int, tuple[int, int]] = {}
-    for part in parts:
-        for bucket, (count, value) in part.items():
-            old_count, old_value = total.get(bucket, (0, 0))
-            total[bucket] = (old_count + count, old_value + value)
-    return total
 
 
 class RuledRows:
