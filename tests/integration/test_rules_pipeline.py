@@ -95,6 +95,19 @@ def test_an_unchanged_toasted_value_is_found_again_wherever_the_row_lies(
     assert query(settings, "SELECT count(*) FROM quarantine.people") == [(0,)]
 
 
+def test_a_held_row_shows_its_unchanged_toasted_value_too(admin: Any, database: str, tmp_path: Path) -> None:
+    settings = with_rules(
+        database, tmp_path, clean=[{"trim": ["note"]}], quality=[{"range": {"column": "age", "max": 150}}]
+    )
+    admin.execute(PEOPLE)
+    admin.execute("ALTER TABLE people ALTER note SET STORAGE EXTERNAL")
+    admin.execute("INSERT INTO people VALUES (1, 'e', 1, ' ' || repeat('x', 9000))")
+    once(settings)
+    admin.execute("UPDATE people SET age = 999 WHERE id = 1")
+    once(settings)
+    assert query(settings, "SELECT length(_row->>'note') FROM quarantine.people") == [(9001,)]
+
+
 def test_other_rules_rebuild_the_table_from_raw_while_others_stay_live(
     admin: Any, database: str, tmp_path: Path
 ) -> None:

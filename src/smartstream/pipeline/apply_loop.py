@@ -38,6 +38,7 @@ class ApplyLoop:
         self._tables: dict[str, TableApplier] = {}
         self._asked: queue.Queue[Request] = queue.Queue()
         self._seen: set[str] = set()
+        self._open_count = 0
         self.applied_seq = 0
 
     def run(self) -> None:
@@ -55,11 +56,12 @@ class ApplyLoop:
         """Have a request carried out between two batches; asking twice is asking once."""
         if request.id not in self._seen:
             self._seen.add(request.id)
+            self._open_count += 1
             self._asked.put(request)
 
     def asked(self) -> bool:
         """Whether requests wait."""
-        return not self._asked.empty()
+        return self._open_count > 0
 
     def rebuild_outdated(self, schemas: Iterable[TableSchema]) -> None:
         """Begin to rebuild the exact tables whose rows went through other rules than today's.
@@ -112,6 +114,7 @@ class ApplyLoop:
                 _LOG.warning("request %s of %s failed: %s", request.kind, request.table, error)
                 given = Answer(error=str(error))
             answer(self._around.store, request, given)
+            self._open_count -= 1
 
     def _apply(self, items: list[Item]) -> None:
         """Apply entries in order; consecutive CHANGES go through together."""

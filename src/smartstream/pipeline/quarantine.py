@@ -10,7 +10,15 @@ import pyarrow as pa
 from smartstream.capture.values import cast
 from smartstream.errors import SchemaError
 from smartstream.schema import TableSchema
-from smartstream.transform.shape import DISPOSITION, DROPPED, DUPLICATE, QUARANTINED, quarantine_schema
+from smartstream.transform.shape import (
+    BUSINESS_KEY,
+    DISPOSITION,
+    DROPPED,
+    DUPLICATE,
+    ORDER_BY,
+    QUARANTINED,
+    quarantine_schema,
+)
 from smartstream.trusted.table import Located, Position, TrustedTable
 
 OpenTable = Callable[[TableSchema, bool], TrustedTable | None]
@@ -60,9 +68,13 @@ class Quarantine:
         return self.table.read(found, names).select(names)
 
     def as_dropped(self, entries: pa.Table) -> pa.Table:
-        """The same entries, let be."""
-        index = entries.schema.get_field_index(DISPOSITION)
-        return entries.set_column(index, entries.schema.field(index), pa.repeat(DROPPED, len(entries)))
+        """The same entries, let be; they compete for no place any more."""
+        values = {DISPOSITION: DROPPED, BUSINESS_KEY: None, ORDER_BY: None}
+        for name, value in values.items():
+            index = entries.schema.get_field_index(name)
+            constant = pa.array([value] * len(entries), pa.string())
+            entries = entries.set_column(index, entries.schema.field(index), constant)
+        return entries
 
     def _open_keys(self) -> pa.Table:
         """The keys of entries that are not dropped."""

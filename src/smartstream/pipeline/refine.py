@@ -66,6 +66,7 @@ class _Carried:
 
     column: str
     rows: Ints
+    origin_keys: pa.Table
     origin: pa.Table
     source: Ints
 
@@ -141,7 +142,10 @@ class Refinery:
         return sql_of(self.shape.arrow_schema().field(by).type) if by else "VARCHAR"
 
     def _cleaned(self, net: NetChanges, *, exact: bool) -> tuple[NetChanges, pa.Table, Cleaned]:
-        """The net change without the rows that can't be completed, their keys, and the clean rows."""
+        """The net change without the rows that can't be completed, their keys, and the clean rows.
+
+        What the net change still misses is carried in the clean rows.
+        """
         carried, known, left = self._carried(net, exact=exact)
         unresolved = net.keys.slice(0, 0)
         if left:
@@ -156,7 +160,8 @@ class Refinery:
         rows = cleaned.rows
         for one in carried:
             rows = replace_values(rows, one.column, one.rows, one.origin, one.source)
-        return net, unresolved, replace(cleaned, rows=rows.select(self._names))
+        left_out = tuple(Missing(one.column, one.rows, one.origin_keys) for one in carried)
+        return replace(net, missing=left_out), unresolved, replace(cleaned, rows=rows.select(self._names))
 
     def _carried(
         self, net: NetChanges, *, exact: bool
@@ -176,7 +181,8 @@ class Refinery:
             found = source >= 0
             known[missing.column] = np.zeros(len(net.upserts), np.bool_)
             known[missing.column][missing.rows[found]] = True
-            carried.append(_Carried(missing.column, missing.rows[found], old, source[found]))
+            origin_keys = missing.origin_keys.filter(pa.array(found))
+            carried.append(_Carried(missing.column, missing.rows[found], origin_keys, old, source[found]))
             if not found.all():
                 rest = missing.origin_keys.filter(pa.array(~found))
                 left.append(Missing(missing.column, missing.rows[~found], rest))
@@ -187,7 +193,7 @@ class Refinery:
         if not len(bad):
             return self._held_schema.empty_table()
         index = pa.array(bad)
-        rows, stamps = net.upserts.take(index), net.stamps.take(index)
+        rows, stamps = self._as_in_the_source(_narrowed(net, bad)), net.stamps.take(index)
         dropped = pa.array(cleaned.verdict[bad] == Verdict.DROP)
         columns: dict[str, Any] = {name: rows[name] for name in self._schema.key}
         columns |= {
@@ -202,6 +208,14 @@ class Refinery:
         nulls = pa.nulls(len(bad), pa.string())
         arrays = [columns.get(field.name, nulls) for field in self._held_schema]
         return pa.table(arrays, schema=self._held_schema)
+
+    def _as_in_the_source(self, net: NetChanges) -> pa.Table:
+        """The upserts with what was carried in clean form as the source has it."""
+        if not net.missing:
+            return net.upserts
+        rows = trusted_rows(self._lookup(wanted_keys(net, self._schema), self._schema), self._schema)
+        filled = fill(net, rows, self._schema, exact=True)
+        return filled.upserts if filled.kept.all() else net.upserts
 
     def _with_nulls(
         self, cleaned: Cleaned, bad: Ints, upserts: pa.Table, held: pa.Table
@@ -274,7 +288,12 @@ def _renumbered(carried: _Carried, kept: Mask) -> _Carried:
     """The same for the rows that were kept."""
     numbers = np.cumsum(kept) - 1
     here = kept[carried.rows]
-    return replace(carried, rows=numbers[carried.rows[here]], source=carried.source[here])
+    return replace(
+        carried,
+        rows=numbers[carried.rows[here]],
+        origin_keys=carried.origin_keys.filter(pa.array(here)),
+        source=carried.source[here],
+    )
 
 
 def _positions(keys: pa.Table, rows: pa.Table, schema: TableSchema) -> Ints:
