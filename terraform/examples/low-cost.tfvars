@@ -3,7 +3,7 @@
 env = "test"
 
 # The NAT gateway is the default stack's largest cost, about 37 dollars a month with its
-# address. Endpoints cost about half of that in two zones, and data through them less.
+# address. Endpoints cost about 29 in two zones, and data through them less.
 egress_mode      = "vpc_endpoints"
 az_count         = 2
 enable_flow_logs = false

@@ -17,8 +17,9 @@ from smartstream.quality.watch import QualityWatch
 from tests.integration.source_setup import run_sql
 
 Capture = pytest.CaptureFixture[str]
+CONTRACT = """
+    contract: {columns: freeze}"""
 QUALITY = """
-    contract: {columns: freeze}
     quality:
       - {column: email, metric: missingValues, mustBeLessOrEqualTo: 1}
       - {metric: rowCount, mustBeGreaterThan: 0}
@@ -116,6 +117,8 @@ def test_diff_ends_with_1_when_something_breaks(shop: Path, capsys: Capture) -> 
 
 
 def test_import_prints_settings_that_can_be_pasted(shop: Path, capsys: Capture, tmp_path: Path) -> None:
+    config = shop / "smartstream.yaml"
+    config.write_text(config.read_text().replace(QUALITY, CONTRACT + QUALITY))
     code, out = call(capsys, shop, "contract", "import", str(export(capsys, shop)))
     assert code == ExitCode.OK
     pasted = tmp_path / "smartstream.yaml"
