@@ -50,14 +50,6 @@ class EmulatorFailed(AssertionError):
     """An emulator did not start; the text holds the end of its log."""
 
 
-def ministack_python() -> Path:
-    """The interpreter of the environment that ministack is in, whether it is there or not.
-
-    ministack pins another botocore than boto3 wants, so it can't be among the tests' packages.
-    """
-    return Path(sys.prefix) / "ministack" / "bin" / "python"
-
-
 @dataclass(frozen=True)
 class Emulators:
     """Addresses of running emulators."""
@@ -109,7 +101,7 @@ def _ministack(port: int, data: Path) -> tuple[list[str], dict[str, str]]:
         "S3_DATA_DIR": str(data / "s3"),
         "STATE_DIR": str(data / "state"),
     }
-    return [str(ministack_python()), str(HERE / "emulator_ministack.py")], settings
+    return [sys.executable, str(HERE / "emulator_ministack.py")], settings
 
 
 def _moto(port: int, data: Path) -> tuple[list[str], dict[str, str]]:
