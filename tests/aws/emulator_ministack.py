@@ -1,6 +1,7 @@
-"""Start ministack with a few things made as AWS has them; run with ministack's own interpreter.
+"""Start ministack with a few things made as AWS has them.
 
-Ends when its standard input does, so that it never outlives the tests.
+They are ministack's private functions: where a new version has renamed one, this fails at the
+start and says which.  Ends when its standard input does, so that it never outlives the tests.
 """
 
 from __future__ import annotations

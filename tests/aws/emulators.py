@@ -7,6 +7,7 @@ the data path, because there a record really travels from the stream to the func
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,8 @@ def _server(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
+            # A group of its own: ministack starts a process for each function that it runs.
+            start_new_session=True,
         )
     try:
         _wait_until_answering(process, port, log)
@@ -167,7 +170,7 @@ def _wait_until_answering(process: subprocess.Popen[bytes], port: int, log: Path
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, and end it when it doesn't."""
+    """Ask it to end, and end whatever of its group has not after a while."""
     assert process.stdin is not None
     process.terminate()
     try:
@@ -177,3 +180,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_SECONDS_MAX)
     finally:
         process.stdin.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -119,7 +119,9 @@ class Dedupe:
             return own.slice(0, 0)
         located = held.locate_by(pa.table({shape.BUSINESS_KEY: keys}))
         columns = [shape.BUSINESS_KEY, shape.ORDER_BY, TRUSTED_LSN]
-        found = held.read(located, columns).select([*columns, *self._key])
+        rows = held.read(located, [*columns, shape.DISPOSITION])
+        rows = rows.filter(pc.equal(rows[shape.DISPOSITION], shape.DUPLICATE))  # not those a person dropped
+        found = rows.select([*columns, *self._key])
         return found.rename_columns([*CANDIDATE, *self._key])
 
 

@@ -11,11 +11,9 @@ from smartstream.capture.values import cast
 from smartstream.errors import SchemaError
 from smartstream.schema import TableSchema
 from smartstream.transform.shape import (
-    BUSINESS_KEY,
     DISPOSITION,
     DROPPED,
     DUPLICATE,
-    ORDER_BY,
     QUARANTINED,
     quarantine_schema,
 )
@@ -69,12 +67,8 @@ class Quarantine:
 
     def as_dropped(self, entries: pa.Table) -> pa.Table:
         """The same entries, let be; they compete for no place any more."""
-        values = {DISPOSITION: DROPPED, BUSINESS_KEY: None, ORDER_BY: None}
-        for name, value in values.items():
-            index = entries.schema.get_field_index(name)
-            constant = pa.array([value] * len(entries), pa.string())
-            entries = entries.set_column(index, entries.schema.field(index), constant)
-        return entries
+        index = entries.schema.get_field_index(DISPOSITION)
+        return entries.set_column(index, entries.schema.field(index), pa.repeat(DROPPED, len(entries)))
 
     def _open_keys(self) -> pa.Table:
         """The keys of entries that are not dropped."""
