@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "smartstream"
 
-NOUNS = {"lsn", "schema", "change", "manifest", "errors"}
+NOUNS = {"lsn", "schema", "change", "manifest", "errors", "sql_text"}
 SETTINGS = NOUNS | {"units", "yaml_file", "secret", "rule_options", "rules_config", "config"}
 STAGES = {"capture", "raw", "transform", "trusted"}
 

@@ -35,6 +35,7 @@ from smartstream.capture.reader import SlotRead
 from smartstream.capture.tuples import Ints
 from smartstream.config import Source
 from smartstream.lsn import format_lsn, parse_lsn
+from smartstream.sql_text import quoted
 
 # Quoted literals, not parameters: ADBC uses COPY only for statements without parameters.
 _COPY_SLOT = sql.SQL(
@@ -83,7 +84,7 @@ class CatchupReader:
             SlotInUse, SlotLost, SourceUnreachable, …: as ``connect`` maps them.
         """
         self._slot, self._ahead = source.slot.name, f"{source.slot.name[:40]}_ahead_{uuid4().hex[:8]}"
-        self._publication = '"' + source.publication.replace('"', '""') + '"'
+        self._publication = quoted(source.publication)
         self._upto_lsn, self._round_changes, self._monotonic = upto_lsn, round_changes, monotonic
         self._batch_bytes = batch_bytes
         self._batches: queue.Queue[pa.RecordBatch | _RoundEnd | Exception] = queue.Queue(_AHEAD_BATCHES)

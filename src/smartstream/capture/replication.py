@@ -22,6 +22,7 @@ from smartstream.capture.reader import SlotRead
 from smartstream.config import Source
 from smartstream.errors import SourceGone
 from smartstream.lsn import format_lsn
+from smartstream.sql_text import quoted
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class StreamingReader:
 
     def _start(self, source: Source) -> None:
         """Issue START_REPLICATION; pgoutput protocol 1 exists in every supported version."""
-        publication = '"' + source.publication.replace('"', '""') + '"'
+        publication = quoted(source.publication)
         statement = sql.SQL(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})"
         ).format(sql.Identifier(source.slot.name), sql.Literal(publication))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.text import Text
 
 from smartstream.cli.app import app, invocation, now
 from smartstream.cli.render import as_json, console, next_step, table
+from smartstream.cli.whole_file import replacing
 from smartstream.config import load
-from smartstream.errors import ConfigError, ExitCode, LakeNotWritable
+from smartstream.errors import ConfigError, ExitCode
 from smartstream.yaml_file import edited, written
 
 if TYPE_CHECKING:
@@ -201,16 +201,7 @@ def _merge(config: Path, asked: list[Wanted]) -> None:
 
 def _replace(target: Path, text: str, accept: Callable[[Path], Any] | None = None) -> None:
     """Put a text in place of a file, or beside nothing; ``accept`` sees it before and may refuse."""
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
+    with replacing(target) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
         if accept is not None:
             accept(unfinished)
-        if target.exists():
-            os.chmod(unfinished, target.stat().st_mode & 0o777)
-        unfinished.replace(target)
-    except OSError as error:
-        hint = "Name a file in a folder that exists and that you may write to."
-        raise LakeNotWritable(f"cannot write {target}: {error.strerror}", hint=hint) from error
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ import typer
 
 from smartstream.cli.app import app, invocation
 from smartstream.cli.render import as_json, console, differing_table, next_step, report_table
-from smartstream.errors import ConfigError, ExitCode, LakeNotWritable
+from smartstream.cli.whole_file import replacing
+from smartstream.errors import ConfigError, ExitCode
 
 
 class Output(StrEnum):
@@ -69,16 +70,8 @@ def _write_stdout(pieces: Iterable[bytes]) -> None:
 
 def _write_file(pieces: Iterable[bytes], target: Path) -> None:
     """The whole result under its name, or nothing."""
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.writelines(pieces)
-        unfinished.replace(target)
-    except OSError as error:
-        hint = "Name a file in a folder that exists and that you may write to."
-        raise LakeNotWritable(f"cannot write {target}: {error.strerror}", hint=hint) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(target) as unfinished, unfinished.open("wb") as file:
+        file.writelines(pieces)
 
 
 @app.command()

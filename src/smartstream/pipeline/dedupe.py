@@ -18,7 +18,7 @@ from smartstream.pipeline.quarantine import Quarantine
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.transform import shape
 from smartstream.transform.dedupe import CANDIDATE, DedupeRule, business_keys, candidates, winners
-from smartstream.transform.keys import concat_keys, key_ids
+from smartstream.transform.keys import concat_keys, find_keys, unique_keys
 from smartstream.trusted.table import TrustedTable
 
 
@@ -130,11 +130,9 @@ def _distinct(tables: list[pa.Table], columns: tuple[str, ...]) -> pa.Table:
     together = concat_keys([rows.select(list(columns)) for rows in tables], columns)
     for name in columns:
         together = together.filter(pc.is_valid(together[name]))
-    _, first = np.unique(key_ids(together), return_index=True)
-    return together.take(pa.array(first))
+    return unique_keys(together)
 
 
 def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
     """The rows that have none of the keys."""
-    ids = key_ids(concat_keys([rows.select(names), keys.select(names)], tuple(names)))
-    return rows.filter(pa.array(~np.isin(ids[: len(rows)], ids[len(rows) :])))
+    return rows.filter(pa.array(find_keys(keys, rows.select(names), names) < 0))

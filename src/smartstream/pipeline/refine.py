@@ -24,7 +24,7 @@ from smartstream.pipeline.quarantine import Quarantine
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.transform import shape
 from smartstream.transform.fold import Missing, NetChanges, fill, fold, origins, replace_values, wanted_keys
-from smartstream.transform.keys import concat_keys, key_ids
+from smartstream.transform.keys import concat_keys, find_keys, key_ids
 from smartstream.transform.rows import trusted_rows
 from smartstream.transform.rules import Cleaned, CompiledRules, Verdict
 from smartstream.transform.rules.types import sql_of
@@ -48,7 +48,6 @@ class Refined:
         promoted: keys of duplicates that are among ``upserts`` now.
         unresolved: keys of rows left out; see ``fill``.
         bad_count: rows that broke a rule and are not in ``upserts`` as they are.
-        counts: rule → rows that broke it.
     """
 
     upserts: pa.Table
@@ -57,7 +56,6 @@ class Refined:
     promoted: pa.Table
     unresolved: pa.Table
     bad_count: int
-    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +108,16 @@ class Refinery:
             previous = self._previous(net, wanted, changelog, exact=exact)
             upserts = pa.concat_tables([upserts, previous])
         none = net.keys.slice(0, 0)
-        refined = Refined(upserts, held, none, none, unresolved, len(bad), cleaned.counts)
+        refined = Refined(upserts, held, none, none, unresolved, len(bad))
         return refined if self.dedupe is None or net.truncate else self._deduplicated(refined, net)
 
     def source_rows(self, keys: pa.Table) -> pa.Table:
         """The changelog rows that the raw zone has of some keys, as of what the trusted table holds."""
         return self._lookup(keys, self._schema)
+
+    def _present(self, keys: pa.Table) -> pa.Table:
+        """These rows as the trusted table of a source without rules would have them."""
+        return trusted_rows(self.source_rows(keys), self._schema)
 
     def _deduplicated(self, refined: Refined, net: NetChanges) -> Refined:
         """The same with one row of each business key."""
@@ -123,8 +125,7 @@ class Refinery:
         contest = self.dedupe.contest(refined.upserts, net.keys)
         upserts = [refined.upserts.filter(pa.array(contest.stays))]
         if contest.promoted.num_rows:
-            rows = trusted_rows(self.source_rows(contest.promoted), self._schema)
-            upserts.append(self.rules.apply(rows).rows.select(self._names))
+            upserts.append(self.rules.apply(self._present(contest.promoted)).rows.select(self._names))
         losers = pa.concat_tables([contest.losers, contest.superseded])
         held = pa.concat_tables([refined.held, self.dedupe.held(losers, self.rules.version)])
         return replace(
@@ -150,8 +151,8 @@ class Refinery:
         unresolved = net.keys.slice(0, 0)
         if left:
             wanted = replace(net, missing=tuple(left))
-            rows = self._lookup(wanted_keys(wanted, self._schema), self._schema)
-            filled = fill(wanted, trusted_rows(rows, self._schema), self._schema, exact=exact)
+            rows = self._present(wanted_keys(wanted, self._schema))
+            filled = fill(wanted, rows, self._schema, exact=exact)
             unresolved, kept = filled.unresolved, pa.array(filled.kept)
             net = replace(net, upserts=filled.upserts, stamps=net.stamps.filter(kept))
             known = {column: mask[filled.kept] for column, mask in known.items()}
@@ -213,7 +214,7 @@ class Refinery:
         """The upserts with what was carried in clean form as the source has it."""
         if not net.missing:
             return net.upserts
-        rows = trusted_rows(self._lookup(wanted_keys(net, self._schema), self._schema), self._schema)
+        rows = self._present(wanted_keys(net, self._schema))
         filled = fill(net, rows, self._schema, exact=True)
         return filled.upserts if filled.kept.all() else net.upserts
 
@@ -254,19 +255,19 @@ class Refinery:
             wanted = keys.take(pa.array(pending))
             rest = _without_last(rest, wanted, self._schema)
             earlier = fold(rest, self._schema)
-            untouched.extend(pending[_positions(wanted, earlier.keys, self._schema) < 0].tolist())
-            at = _positions(wanted, earlier.upserts, self._schema)
+            untouched.extend(pending[find_keys(earlier.keys, wanted, self._schema.key) < 0].tolist())
+            at = find_keys(earlier.upserts, wanted, self._schema.key)
             pending = pending[at >= 0]
             _, _, cleaned = self._cleaned(_narrowed(earlier, at[at >= 0]), exact=exact)
             good = cleaned.rows.filter(pa.array(cleaned.verdict == Verdict.GOOD))
-            index = _positions(keys.take(pa.array(pending)), good, self._schema)
+            index = find_keys(good, keys.take(pa.array(pending)), self._schema.key)
             found.append(_stale(good.take(pa.array(index[index >= 0])), stale, pending[index >= 0]))
             pending = pending[index < 0]
         if untouched and not net.truncate:
             numbers = np.array(untouched, np.int64)
             wanted = keys.take(pa.array(numbers))
             old = self._table.read(self._table.locate(wanted), self._names).select(self._names)
-            index = _positions(wanted, old, self._schema)
+            index = find_keys(old, wanted, self._schema.key)
             found.append(_stale(old.take(pa.array(index[index >= 0])), stale, numbers[index >= 0]))
         return pa.concat_tables([self.shape.trusted_schema().empty_table(), *found])
 
@@ -294,16 +295,6 @@ def _renumbered(carried: _Carried, kept: Mask) -> _Carried:
         origin_keys=carried.origin_keys.filter(pa.array(here)),
         source=carried.source[here],
     )
-
-
-def _positions(keys: pa.Table, rows: pa.Table, schema: TableSchema) -> Ints:
-    """For each of ``keys`` the last of ``rows`` that has it, -1 where none has."""
-    names = list(schema.key)
-    ids = key_ids(concat_keys([rows.select(names), keys], schema.key))
-    last = np.full(int(ids.max(initial=-1)) + 1, -1, np.int64)
-    last[ids[: len(rows)]] = np.arange(len(rows))
-    found: Ints = last[ids[len(rows) :]]
-    return found
 
 
 def _without_last(changelog: pa.Table, keys: pa.Table, schema: TableSchema) -> pa.Table:

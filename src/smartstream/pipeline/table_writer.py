@@ -34,7 +34,7 @@ class Staged:
         touched: keys that the changes are about, where the table was ahead of them.
         unresolved: keys of rows left out, because a value that an update did not send is nowhere.
         truncate: every present row goes.
-        counts: rule → rows that broke it; ``row_count`` rows were judged, ``bad_count`` broke one.
+        row_count, bad_count: rows that rules have judged, and those that broke one.
     """
 
     add: list[Any] = field(default_factory=list)
@@ -45,7 +45,6 @@ class Staged:
     touched: list[pa.Table] = field(default_factory=list)
     unresolved: list[pa.Table] = field(default_factory=list)
     truncate: bool = False
-    counts: dict[str, int] = field(default_factory=dict)
     row_count: int = 0
     bad_count: int = 0
 
@@ -213,8 +212,6 @@ class TableWriter:
         staged.held.extend(quarantine.write(refined.held))
         staged.row_count += net.upserts.num_rows
         staged.bad_count += refined.bad_count
-        for rule, count in refined.counts.items():
-            staged.counts[rule] = staged.counts.get(rule, 0) + count
         if not staged.truncate:
             staged.freed.extend(quarantine.locate(net.keys))
             if refined.superseded.num_rows:

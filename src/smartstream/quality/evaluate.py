@@ -10,10 +10,10 @@ from smartstream.errors import ConfigInvalid, QualityStop
 from smartstream.quality.config import Metric, Named, OnFail, QualityCheck, named
 from smartstream.quality.lake import OpenTable, QualityLake
 from smartstream.quality.metrics import count_sql, duplicates_sql, orphans_sql
-from smartstream.quality.predicates import literal
 from smartstream.quality.results import Result, earlier_rows
 from smartstream.quality.threshold import holds, threshold_text
 from smartstream.schema import TableSchema
+from smartstream.sql_text import literal
 
 DAYS_OF_MEAN = 7.0
 

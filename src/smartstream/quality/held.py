@@ -17,8 +17,8 @@ from smartstream.errors import ConfigError, KeyNotFound, QueryError
 from smartstream.lsn import format_lsn
 from smartstream.manifest import LakeState
 from smartstream.query.duckdb import LakeQuerySettings, open_lake
-from smartstream.query.relation import quoted
 from smartstream.schema import TRUSTED_LSN, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.transform import shape
 from smartstream.trusted.catalog import QUARANTINE, TRUSTED
 

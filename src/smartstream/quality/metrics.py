@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from smartstream.errors import ConfigInvalid
 from smartstream.quality.config import ROW_METRICS, Metric, QualityCheck
-from smartstream.quality.predicates import Types, quoted, violated
+from smartstream.quality.predicates import Types, violated
+from smartstream.sql_text import quoted
 
 
 def count_sql(check: QualityCheck, types: Types) -> str:

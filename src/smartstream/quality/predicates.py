@@ -15,6 +15,7 @@ import pyarrow as pa
 from smartstream.change import UNTYPED
 from smartstream.errors import ConfigInvalid
 from smartstream.quality.config import Arguments, Metric, QualityCheck, Value
+from smartstream.sql_text import literal, quoted
 
 Types = Mapping[str, pa.DataType]
 Flagged = Callable[[str], str]
@@ -52,16 +53,6 @@ def violated(check: QualityCheck, types: Types, flagged: Flagged = flagged_in_un
     assert check.metric is Metric.INVALID_VALUES, check.metric
     valid = " AND ".join(_valid(check, column, kind))
     return f"({flagged(check.column)} OR ({column} IS NOT NULL AND NOT coalesce({valid}, false)))"
-
-
-def quoted(name: str) -> str:
-    """``name`` as a SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """``text`` as a SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _missing(check: QualityCheck, kind: pa.DataType, values: Sequence[Value | None], absent: str) -> str:

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from smartstream.lsn import format_lsn
 from smartstream.quality.lake import RESULTS_TABLE, QualityLake
-from smartstream.quality.predicates import quoted
 from smartstream.schema import Column, Kind, PgType, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.trusted.catalog import ANALYTICS, open_catalog
 from smartstream.trusted.engine import Engine
 from smartstream.trusted.position import Position

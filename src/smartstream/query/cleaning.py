@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from smartstream.change import UNTYPED
 from smartstream.config import rules_of
-from smartstream.query.relation import quoted, sql_type
+from smartstream.query.relation import sql_type
 from smartstream.query.versions import Versions
 from smartstream.schema import TRUSTED_LSN, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.transform.rules import Cleaned, CompiledRules, Verdict, compile_rules
 from smartstream.transform.shape import QUALITY
 

@@ -15,9 +15,10 @@ from pyiceberg.table import Table
 from smartstream.query.as_of import Moment
 from smartstream.query.cleaning import rules_for_past
 from smartstream.query.history import HistoryTables, mentions_history
-from smartstream.query.relation import literal, local_path, pattern, quoted, relation
+from smartstream.query.relation import local_path, pattern, relation
 from smartstream.query.remote import register_s3
 from smartstream.raw.store import open_store
+from smartstream.sql_text import literal, quoted
 from smartstream.trusted.catalog import NAMESPACES, TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import plan, s3_filesystem
 

@@ -17,13 +17,13 @@ from smartstream.lsn import format_lsn
 from smartstream.query.as_of import Moment, resolve
 from smartstream.query.cleaning import Rows, RulesOf, clean_rows, one_of_each, plain_rows, selected
 from smartstream.query.past import TablePast, past_at, read_past, whole_past
-from smartstream.query.relation import literal, quoted
 from smartstream.query.remote import register_s3
 from smartstream.query.version_index import build
 from smartstream.query.versions import Versions
 from smartstream.raw.store import Store
 from smartstream.raw.timeline import Generation
 from smartstream.schema import TRUSTED_LSN
+from smartstream.sql_text import literal, quoted
 
 HISTORY = "history"
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from smartstream.sql_text import literal, quoted
 from smartstream.trusted.plan import LiveColumn, LivePlan
 
 _SQL_TYPES: dict[pa.DataType, str] = {
@@ -74,16 +75,6 @@ def sql_type(kind: pa.DataType) -> str:
     if pa.types.is_fixed_size_binary(kind):
         return "BLOB"
     return _SQL_TYPES[kind]
-
-
-def quoted(name: str) -> str:
-    """Return ``name`` as a SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return ``text`` as a SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def local_path(path: str) -> str:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smartstream.errors import QueryError
-from smartstream.query.relation import quoted
 from smartstream.query.text import csv_lines, json_lines, plan_lines, table_lines
+from smartstream.sql_text import quoted
 
 OUTPUTS = ("table", "csv", "json", "parquet")
 BATCH_ROWS = 10_000

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from smartstream.capture.values import cast
 from smartstream.change import COMMIT_LSN, COMMIT_TS, OLD_KEY, OP, ORDINAL, UNCHANGED
-from smartstream.query.relation import literal, quoted, sql_type
+from smartstream.query.relation import sql_type
 from smartstream.query.versions import Era, Versions, place, scan
 from smartstream.raw.store import Store
 from smartstream.schema import Column, TableSchema
+from smartstream.sql_text import literal, quoted
 from smartstream.transform.rows import same_key
 
 _PRESENT = "op IN ('r', 'i', 'u')"

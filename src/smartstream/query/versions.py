@@ -15,9 +15,10 @@ from datetime import datetime
 import duckdb
 
 from smartstream.change import UNTYPED
-from smartstream.query.relation import literal, pattern, sql_type
+from smartstream.query.relation import pattern, sql_type
 from smartstream.raw.timeline import LoggedFile
 from smartstream.schema import Column, TableSchema
+from smartstream.sql_text import literal
 from smartstream.transform.evolution import can_widen
 
 

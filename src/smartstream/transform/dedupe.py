@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smartstream.schema import TRUSTED_LSN
+from smartstream.sql_text import quoted
+from smartstream.transform.rules.engine import ROWS, evaluate
 
 Mask = npt.NDArray[np.bool_]
 
@@ -41,28 +43,22 @@ def candidates(rows: pa.Table, rule: DedupeRule, key: Sequence[str]) -> pa.Table
     Returns:
         (n, ``business_key`` JSON text or null, ``order_by`` text or null, ``_lsn``, key columns).
     """
-    parts = [f"{_quoted(name)}::VARCHAR" for name in rule.key]
-    nulls = " OR ".join(f"{_quoted(name)} IS NULL" for name in rule.key)
-    order = f"{_quoted(rule.by)}::VARCHAR" if rule.by else "NULL::VARCHAR"
+    parts = [f"{quoted(name)}::VARCHAR" for name in rule.key]
+    nulls = " OR ".join(f"{quoted(name)} IS NULL" for name in rule.key)
+    order = f"{quoted(rule.by)}::VARCHAR" if rule.by else "NULL::VARCHAR"
     sql = (
         f"SELECT CASE WHEN {nulls} THEN NULL ELSE to_json([{', '.join(parts)}])::VARCHAR END AS business_key,"
-        f" {order} AS order_by FROM rows"
+        f" {order} AS order_by FROM {ROWS}"
     )
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("rows", rows.select(list(dict.fromkeys([*rule.key, *filter(None, [rule.by])]))))
-        decided = connection.sql(sql).to_arrow_table()
+    decided = evaluate(sql, rows.select(list(dict.fromkeys([*rule.key, *filter(None, [rule.by])]))))
     columns = [*decided.columns, rows[TRUSTED_LSN], *(rows[name] for name in key)]
     return pa.table(columns, names=[*CANDIDATE, *key])
 
 
 def business_keys(values: pa.Table) -> pa.ChunkedArray:
     """Return business keys as the JSON text that ``candidates`` gives them; nulls are not allowed."""
-    parts = ", ".join(f"{_quoted(name)}::VARCHAR" for name in values.column_names)
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("given", values)
-        return connection.sql(f"SELECT to_json([{parts}])::VARCHAR FROM given").to_arrow_table().column(0)
+    parts = ", ".join(f"{quoted(name)}::VARCHAR" for name in values.column_names)
+    return evaluate(f"SELECT to_json([{parts}])::VARCHAR FROM {ROWS}", values).column(0)
 
 
 def winners(found: pa.Table, rule: DedupeRule, kind: str, key: Sequence[str]) -> Mask:
@@ -90,8 +86,3 @@ def winners(found: pa.Table, rule: DedupeRule, kind: str, key: Sequence[str]) ->
     stays = np.ones(len(found), np.bool_)
     stays[lost] = False
     return stays
-
-
-def _quoted(name: str) -> str:
-    """A SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

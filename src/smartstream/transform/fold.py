@@ -32,7 +32,7 @@ from smartstream.change import (
     UNTYPED,
 )
 from smartstream.schema import TableSchema
-from smartstream.transform.keys import Ints, concat_keys, key_ids
+from smartstream.transform.keys import Ints, concat_keys, find_keys, key_ids, unique_keys
 from smartstream.transform.rows import trusted_rows
 
 Mask = npt.NDArray[np.bool_]
@@ -142,7 +142,7 @@ def origins(
     net: NetChanges, missing: Missing, old_rows: pa.Table, schema: TableSchema, *, exact: bool
 ) -> Ints:
     """For each of the rows that miss a value the old row to take it from, -1 for none; see ``fill``."""
-    source = _find(old_rows, missing.origin_keys, schema)
+    source = find_keys(old_rows, missing.origin_keys, schema.key)
     if not exact:
         source = np.where(_moved(net, missing, schema), -1, source)
     return source
@@ -150,9 +150,7 @@ def origins(
 
 def wanted_keys(net: NetChanges, schema: TableSchema) -> pa.Table:
     """The unique keys under which ``fill`` looks for old rows."""
-    together = concat_keys([missing.origin_keys for missing in net.missing], schema.key)
-    _, first = np.unique(key_ids(together), return_index=True)
-    return together.take(pa.array(first))
+    return unique_keys(concat_keys([missing.origin_keys for missing in net.missing], schema.key))
 
 
 def _moved(net: NetChanges, missing: Missing, schema: TableSchema) -> Mask:
@@ -161,14 +159,6 @@ def _moved(net: NetChanges, missing: Missing, schema: TableSchema) -> Mask:
     ids = key_ids(concat_keys([missing.origin_keys, present], schema.key))
     moved: Mask = ids[: len(present)] != ids[len(present) :]
     return moved
-
-
-def _find(rows: pa.Table, keys: pa.Table, schema: TableSchema) -> Ints:
-    """For each key the last row that has it, -1 where none has."""
-    ids = key_ids(concat_keys([rows.select(list(schema.key)), keys], schema.key))
-    last = _last_index(ids, np.arange(len(rows)), size=int(ids.max(initial=-1)) + 1)
-    found: Ints = last[ids[len(rows) :]]
-    return found
 
 
 def _ordered(changelog: pa.Table) -> pa.Table:

@@ -52,3 +52,18 @@ def _dense(ids: Ints) -> Ints:
 def concat_keys(parts: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     """Stack key columns of several tables under ``names`` (by position)."""
     return pa.concat_tables([part.rename_columns(list(names)) for part in parts])
+
+
+def unique_keys(keys: pa.Table) -> pa.Table:
+    """Return each key once."""
+    _, first = np.unique(key_ids(keys), return_index=True)
+    return keys.take(pa.array(first))
+
+
+def find_keys(rows: pa.Table, keys: pa.Table, names: Sequence[str]) -> Ints:
+    """For each of ``keys`` return the last of ``rows`` that has it, -1 where none has."""
+    ids = key_ids(concat_keys([rows.select(list(names)), keys], names))
+    last = np.full(int(ids.max(initial=-1)) + 1, -1, np.int64)
+    last[ids[: len(rows)]] = np.arange(len(rows))  # NumPy keeps the last of repeated indices
+    found: Ints = last[ids[len(rows) :]]
+    return found

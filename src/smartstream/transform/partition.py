@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from smartstream.change import DELETE, OLD_KEY, OP, TRUNCATE, UNCHANGED
 from smartstream.schema import TableSchema
+from smartstream.sql_text import quoted
 
 
 def key_partitions(changelog: pa.Table, schema: TableSchema, count: int, number: int) -> pa.Table:
@@ -47,7 +48,7 @@ def can_partition(changelog: pa.Table) -> bool:
 
 def _slices(keys: pa.Table, count: int) -> np.ndarray:
     """The slice of each key, by DuckDB's hash."""
-    columns = ", ".join('"' + name.replace('"', '""') + '"' for name in keys.column_names)
+    columns = ", ".join(quoted(name) for name in keys.column_names)
     with _engine().cursor() as cursor:
         result = cursor.from_arrow(keys).project(f"(hash({columns}) % {int(count)})::BIGINT AS slice")
         slices: np.ndarray = result.to_arrow_table()["slice"].to_numpy()

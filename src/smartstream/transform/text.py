@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import duckdb
 import pyarrow as pa
 
 from smartstream.change import UNTYPED
+from smartstream.sql_text import literal
+from smartstream.transform.rules.engine import ROWS, evaluate
 
 
 def row_texts(rows: pa.Table) -> pa.Array:
@@ -16,16 +17,7 @@ def row_texts(rows: pa.Table) -> pa.Array:
     """
     names = [name for name in rows.column_names if name != UNTYPED]
     numbered = rows.select([*names, UNTYPED]).rename_columns([*(f"c{n}" for n in range(len(names))), "u"])
-    pairs = ", ".join(f"{_literal(name)}, c{n}::VARCHAR" for n, name in enumerate(names))
-    with duckdb.connect() as connection:
-        connection.register("numbered", numbered)
-        sql = (
-            f"SELECT json_merge_patch(json_object({pairs}), coalesce(u, '{{}}')::JSON)::VARCHAR FROM numbered"
-        )
-        texts: pa.Array = connection.sql(sql).to_arrow_table().column(0).combine_chunks()
+    pairs = ", ".join(f"{literal(name)}, c{n}::VARCHAR" for n, name in enumerate(names))
+    sql = f"SELECT json_merge_patch(json_object({pairs}), coalesce(u, '{{}}')::JSON)::VARCHAR FROM {ROWS}"
+    texts: pa.Array = evaluate(sql, numbered).column(0).combine_chunks()
     return texts
-
-
-def _literal(text: str) -> str:
-    """A SQL string."""
-    return "'" + text.replace("'", "''") + "'"

@@ -40,13 +40,3 @@ class Engine:
         """Close DuckDB and remove what it spilled."""
         self._connection.close()
         self._spill.cleanup()
-
-
-def quoted(name: str) -> str:
-    """Return ``name`` as a SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return ``text`` as a SQL string."""
-    return "'" + text.replace("'", "''") + "'"

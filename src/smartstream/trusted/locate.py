@@ -23,7 +23,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 from pyroaring import BitMap
 
-from smartstream.trusted.engine import Engine, literal, quoted
+from smartstream.sql_text import literal, quoted
+from smartstream.trusted.engine import Engine
 from smartstream.trusted.reading import Positions, numbered_batches, schema_of
 from smartstream.trusted.state import LiveFile
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.query.relation import literal
 from smartstream.schema import Column, Kind, PgType, TableSchema
+from smartstream.sql_text import literal
 from smartstream.transform.rules import Cleaned, CompiledRules, Verdict
 from smartstream.transform.shape import (
     BUSINESS_KEY,

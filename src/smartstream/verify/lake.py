@@ -22,10 +22,11 @@ from smartstream.change import UNTYPED
 from smartstream.errors import VerifyError
 from smartstream.manifest import Entry, EntryKind, RawFile
 from smartstream.query.duckdb import add_filesystem, engine
-from smartstream.query.relation import literal, relation, sql_type
+from smartstream.query.relation import relation, sql_type
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import PgType, TableSchema
+from smartstream.sql_text import literal
 from smartstream.transform.evolution import can_widen
 from smartstream.trusted.catalog import TRUSTED, open_catalog
 from smartstream.trusted.plan import (

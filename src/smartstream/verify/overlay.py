@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from smartstream.change import COMMIT_LSN, UNTYPED
 from smartstream.errors import VerifyError
 from smartstream.manifest import RawFile
-from smartstream.query.relation import quoted
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
 from smartstream.schema import Column, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
 
 

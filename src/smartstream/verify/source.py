@@ -23,8 +23,8 @@ from psycopg import pq, sql
 from smartstream.capture.connect import connect, map_error
 from smartstream.errors import VerifyError
 from smartstream.lsn import parse_lsn
-from smartstream.query.relation import quoted
 from smartstream.schema import PgType, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.verify.canonical import (
     BUCKETS,
     FoundRow,

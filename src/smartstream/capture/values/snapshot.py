@@ -33,6 +33,7 @@ from smartstream.change import (
     UNTYPED,
 )
 from smartstream.schema import Column, Kind, TableSchema
+from smartstream.sql_text import quoted
 
 _BINARY = frozenset(
     {
@@ -45,7 +46,7 @@ _EPOCH_DAYS, _EPOCH_US = 10957, 946_684_800_000_000
 
 def snapshot_expression(column: Column) -> str:
     """SQL that selects a column in the form that ``from_snapshot`` expects."""
-    name = '"' + column.name.replace('"', '""') + '"'
+    name = quoted(column.name)
     if column.type.kind in _BINARY:
         return name
     return f"pg_catalog.textin({column.type.output}({name})) AS {name}"

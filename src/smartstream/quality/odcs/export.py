@@ -9,7 +9,7 @@ from typing import Any
 
 from smartstream.quality.config import Metric, Named, OnFail, QualityCheck, SchemaContract, named
 from smartstream.quality.odcs.document import API_VERSION
-from smartstream.quality.odcs.library import to_odcs
+from smartstream.quality.odcs.entries import to_odcs
 from smartstream.quality.odcs.types import logical_type
 from smartstream.schema import Column, PgType, TableSchema
 

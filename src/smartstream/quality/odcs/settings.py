@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from smartstream.quality.config import Metric, OnFail, QualityCheck, SchemaContract
 from smartstream.quality.odcs.document import Contract, Property, SchemaObject
-from smartstream.quality.odcs.library import check_settings, from_odcs
+from smartstream.quality.odcs.entries import check_settings, from_odcs
 
 _LIMITS = ("pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from smartstream.errors import RuleInvalid
-from smartstream.quality.predicates import quoted
 from smartstream.rules_config import CheckRule, CleanRule, Place, TableRules, pattern_expression
 from smartstream.schema import RESERVED_NAMES, TRUSTED_LSN, TableSchema
+from smartstream.sql_text import quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.shape import Slot, flag_of, shape_of
 from smartstream.transform.rules.steps import ArrowStep, SqlStep, Step

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from smartstream.quality.predicates import literal, quoted
+from smartstream.sql_text import literal, quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import Builder, Failure, change_code
 from smartstream.transform.rules.engine import evaluate

@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from smartstream.errors import ConfigInvalid, RuleInvalid
 from smartstream.quality.config import Metric, QualityCheck
-from smartstream.quality.predicates import literal, quoted, violated
+from smartstream.quality.predicates import violated
 from smartstream.quality.row_checks import row_checks
 from smartstream.rule_options import Matches, OneOf, Range
 from smartstream.rules_config import Place
+from smartstream.sql_text import literal, quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import NOT_REPRESENTABLE, Builder, Failure, codes
 from smartstream.transform.rules.casts import constant

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smartstream.quality.predicates import quoted
 from smartstream.rule_options import Compute, Names
+from smartstream.sql_text import quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import NOT_REPRESENTABLE, Builder, codes
 from smartstream.transform.rules.expressions import Expression, ExpressionInvalid, guarded, parse

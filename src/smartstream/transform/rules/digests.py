@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.errors import ConfigInvalid
-from smartstream.quality.predicates import quoted
 from smartstream.rule_options import Keyed
+from smartstream.sql_text import quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import NOT_REPRESENTABLE, Builder, codes
 from smartstream.transform.rules.casts import text_sql

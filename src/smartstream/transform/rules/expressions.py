@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from smartstream.quality.predicates import literal
+from smartstream.sql_text import literal
 from smartstream.transform.rules import functions, types
 from smartstream.transform.rules.engine import ROWS, evaluate, first_line, result_types
 from smartstream.transform.rules.shape import Shape

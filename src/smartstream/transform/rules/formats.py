@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from smartstream.quality.predicates import literal
+from smartstream.sql_text import literal
 from smartstream.transform.rules import types
 from smartstream.transform.rules.casts import LOCAL_ISO, ZONED_ISO
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from smartstream.quality.predicates import literal, quoted
 from smartstream.rule_options import Names
+from smartstream.sql_text import literal, quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import Builder, codes
 from smartstream.transform.rules.casts import constant

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from smartstream.quality.predicates import quoted
+from smartstream.sql_text import quoted
 from smartstream.transform.rules.engine import ROWS
 
 Columns = Mapping[str, pa.ChunkedArray]

@@ -9,8 +9,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.quality.predicates import literal, quoted
 from smartstream.rule_options import Mask, Names, Replace
+from smartstream.sql_text import literal, quoted
 from smartstream.transform.rules import types
 from smartstream.transform.rules.builder import Builder
 from smartstream.transform.rules.engine import evaluate, first_line

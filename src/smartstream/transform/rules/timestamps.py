@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from smartstream.quality.predicates import quoted
 from smartstream.rule_options import ParseTimestamp
+from smartstream.sql_text import quoted
 from smartstream.transform.rules import formats, types
 from smartstream.transform.rules.builder import NOT_REPRESENTABLE, Builder
 from smartstream.transform.rules.casts import YEARS
