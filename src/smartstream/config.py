@@ -25,6 +25,7 @@ from pydantic import (
 
 from smartstream import yaml_file
 from smartstream.errors import ConfigInvalid
+from smartstream.inference.config import ModelSettings, repeated
 from smartstream.quality.config import QualitySettings
 from smartstream.rules_config import Place, TableRules, matching, merged
 from smartstream.secret import Secret, SecretText, folder_of
@@ -219,6 +220,7 @@ class Settings(_Model):
     limits: Limits = Limits()
     maintenance: Maintenance = Maintenance()
     quality: QualitySettings = QualitySettings()
+    models: tuple[ModelSettings, ...] = Field(default=(), description="models to score with")
     _path: Path | None = PrivateAttr(None)
 
     @property
@@ -249,6 +251,14 @@ class Settings(_Model):
                 raise ValueError(f"{pattern!r} is not schema.table: did you mean 'public.{pattern}'?")
         return value
 
+    @field_validator("models")
+    @classmethod
+    def _models_differ(cls, value: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        """Two models never share a name or a table."""
+        if twice := repeated(value):
+            raise ValueError(f"more than one model is called or writes to {', '.join(twice)}")
+        return value
+
     @model_validator(mode="after")
     def _keep_places(self, info: ValidationInfo) -> Settings:
         """Remember the file, and where in it each rule stands."""
@@ -268,6 +278,7 @@ class Settings(_Model):
         found = [self.source.url, lake.catalog.uri_secret, *lake.catalog.property_secrets.values()]
         found += [lake.s3.access_key_id, lake.s3.secret_access_key]
         found += [secret for rules in self.tables.values() for secret in rules.secrets()]
+        found += [model.token for model in self.models]
         return [secret for secret in found if secret]
 
 

@@ -80,7 +80,7 @@ def connect(source: Source, *, replication: bool = False) -> psycopg.Connection[
     Raises:
         ConfigInvalid: the URL is not one.
         SourceUnreachable, SourceAuthFailed, DatabaseMissing, MissingRight, NoFreeSlot,
-        SourceVersionUnsupported: see errors.py.
+        SourceVersionUnsupported: see errors/.
     """
     parameters = _parameters(source)
     if replication:

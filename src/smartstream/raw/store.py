@@ -38,7 +38,7 @@ class Store(Protocol):
     all.  One that raises StoreUnavailable may have happened, or happen yet.
 
     Every method raises DiskFull, LakeNotWritable, StoreUnavailable or, for what is
-    none of these, LakeError (errors.py).
+    none of these, LakeError (errors/).
     """
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:

@@ -1,0 +1,148 @@
+"""Every error that SmartStream raises on purpose.
+
+    SmartStreamError
+    ├── ConfigError            exit 2: the configuration or the command line
+    │   ├── ConfigInvalid      a key or value in smartstream.yaml (file:line)
+    │   ├── RuleInvalid        a rule that does not fit its table (file:line)
+    │   └── ConfigMissing      no smartstream.yaml, or an unset secret reference
+    ├── SourceError            the PostgreSQL side
+    │   ├── SourceUnreachable  ├── SourceAuthFailed   ├── SourceGone (connection lost)
+    │   ├── WalLevelTooLow     ├── MissingRight       ├── SourceVersionUnsupported
+    │   ├── NoFreeSlot         ├── SlotInUse          ├── SlotLost
+    │   ├── SlotAhead          ├── SourceRewound      ├── PublicationMissing
+    │   ├── TableWithoutKey    ├── TableRewritten     ├── NoTables
+    │   ├── DatabaseMissing    ├── SourceBusy
+    │   └── ProtocolError      bytes that are not pgoutput
+    ├── SchemaError            a change of a table that cannot be followed
+    ├── LakeError              the lake side
+    │   ├── LakeNotWritable    ├── DiskFull           ├── StoreUnavailable
+    │   ├── RawCorrupt         ├── ManifestConflict   ├── CatalogUnavailable
+    │   ├── CommitConflict     └── TableCorrupt
+    ├── RuleError              rules while the pipeline runs
+    │   ├── RulesBroken        the source changed a column that a rule needs
+    │   ├── RuleStop           exit 3: a row breaks a rule that stops
+    │   └── HookFailed         ├── RequestFailed (what a command asked of a pipeline)
+    ├── QualityError           what a table has promised to its readers
+    │   └── QualityStop        ├── SchemaFrozen       ├── ContractInvalid
+    ├── AwsError               the stack on AWS
+    │   └── EventMalformed     ├── TerraformInvalid   ├── PriceUnknown
+    ├── QueryError             a question that ``sql`` or ``why`` can't answer
+    │   ├── PastUnknown        ├── NotDurable (moments that the lake does not know)
+    │   └── KeyNotFound        a row that never was
+    └── VerifyError            source and lake differ, or cannot be compared
+
+A message says what, where and why; ``hint`` says what to do next.  ``retry``
+tells the pipeline whether trying again can help.  Row values and secrets never
+enter a message.
+"""
+
+from __future__ import annotations
+
+# In the order of the drawing, which docs/errors.md follows.
+# isort: off
+from smartstream.errors.base import ExitCode, Retry, SmartStreamError
+from smartstream.errors.config import ConfigError, ConfigInvalid, ConfigMissing, RuleInvalid
+from smartstream.errors.source import (
+    DatabaseMissing,
+    MissingRight,
+    NoFreeSlot,
+    NoTables,
+    ProtocolError,
+    PublicationMissing,
+    SchemaError,
+    SlotAhead,
+    SlotInUse,
+    SlotLost,
+    SourceAuthFailed,
+    SourceBusy,
+    SourceError,
+    SourceGone,
+    SourceRewound,
+    SourceUnreachable,
+    SourceVersionUnsupported,
+    TableRewritten,
+    TableWithoutKey,
+    WalLevelTooLow,
+)
+from smartstream.errors.lake import (
+    CatalogUnavailable,
+    CommitConflict,
+    DiskFull,
+    LakeError,
+    LakeNotWritable,
+    ManifestConflict,
+    RawCorrupt,
+    StoreUnavailable,
+    TableCorrupt,
+)
+from smartstream.errors.rules import (
+    ContractInvalid,
+    HookFailed,
+    QualityError,
+    QualityStop,
+    RequestFailed,
+    RuleError,
+    RulesBroken,
+    RuleStop,
+    SchemaFrozen,
+)
+from smartstream.errors.aws import AwsError, EventMalformed, PriceUnknown, TerraformInvalid
+from smartstream.errors.query import KeyNotFound, NotDurable, PastUnknown, QueryError, VerifyError
+# isort: on
+
+__all__ = [
+    "AwsError",
+    "CatalogUnavailable",
+    "CommitConflict",
+    "ConfigError",
+    "ConfigInvalid",
+    "ConfigMissing",
+    "ContractInvalid",
+    "DatabaseMissing",
+    "DiskFull",
+    "EventMalformed",
+    "ExitCode",
+    "HookFailed",
+    "KeyNotFound",
+    "LakeError",
+    "LakeNotWritable",
+    "ManifestConflict",
+    "MissingRight",
+    "NoFreeSlot",
+    "NoTables",
+    "NotDurable",
+    "PastUnknown",
+    "PriceUnknown",
+    "ProtocolError",
+    "PublicationMissing",
+    "QualityError",
+    "QualityStop",
+    "QueryError",
+    "RawCorrupt",
+    "RequestFailed",
+    "Retry",
+    "RuleError",
+    "RuleInvalid",
+    "RuleStop",
+    "RulesBroken",
+    "SchemaError",
+    "SchemaFrozen",
+    "SlotAhead",
+    "SlotInUse",
+    "SlotLost",
+    "SmartStreamError",
+    "SourceAuthFailed",
+    "SourceBusy",
+    "SourceError",
+    "SourceGone",
+    "SourceRewound",
+    "SourceUnreachable",
+    "SourceVersionUnsupported",
+    "StoreUnavailable",
+    "TableCorrupt",
+    "TableRewritten",
+    "TableWithoutKey",
+    "TerraformInvalid",
+    "VerifyError",
+    "WalLevelTooLow",
+]
