@@ -22,7 +22,7 @@ from smartstream.trusted.catalog import open_catalog
 from smartstream.trusted.table import Position, TrustedTable
 
 SEED = 1
-REPEATS = 5
+REPEATS = 9
 CHUNK_ROWS = 250_000
 CUSTOMERS = 20_000
 """Different e-mail addresses: a digest is computed once for each."""
@@ -78,13 +78,15 @@ def run(rows: int, batch: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="smartstream-bench-") as folder:
         plain = _Side(f"{folder}/plain", None, rows)
         ruled = _Side(f"{folder}/ruled", rules, rows)
-        times = {
-            "without_rules_ms": _median(lambda: plain.apply(changelog)),
-            "with_rules_ms": _median(lambda: ruled.apply(changelog)),
-            "fold_write_ms": _median(lambda: plain.prepare(changelog)),
-            "fold_clean_write_ms": _median(lambda: ruled.prepare(changelog)),
-            "rule_pass_ms": _median(lambda: rules.apply(upserts)),
-        }
+        times = _medians(
+            {
+                "without_rules_ms": lambda: plain.apply(changelog),
+                "with_rules_ms": lambda: ruled.apply(changelog),
+                "fold_write_ms": lambda: plain.prepare(changelog),
+                "fold_clean_write_ms": lambda: ruled.prepare(changelog),
+                "rule_pass_ms": lambda: rules.apply(upserts),
+            }
+        )
     whole = times["with_rules_ms"] / times["without_rules_ms"]
     part = times["fold_clean_write_ms"] / times["fold_write_ms"]
     return {
@@ -124,14 +126,15 @@ class _Side:
         self._table.commit(add=files, delete=[located], position=Position(self._seq, self._seq, 1))
 
 
-def _median(work: Callable[[], object]) -> float:
-    """The median of the seconds that some work takes."""
-    times = []
+def _medians(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The median of the seconds of each work; they take turns, so that other load meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+        for name, work in works.items():
+            begin = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def _changelog(ids: np.ndarray) -> pa.Table:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from smartstream.errors import RuleInvalid
+from smartstream.transform.rules import zones
 from tests.rule_setting import compiled, run, through
 
 SKIPPED, DOUBLED = "is a local time that the clock skips", "is a local time that the clock shows twice"
@@ -172,3 +175,16 @@ def test_a_flagged_timestamp_is_held() -> None:
 def test_what_makes_no_sense_is_refused(kind: str, options: dict[str, Any], problem: str) -> None:
     with pytest.raises(RuleInvalid, match=problem):
         compiled({"x": kind}, clean=[{"parse_timestamp": {"column": "x", **options}}])
+
+
+def test_looking_at_hours_says_the_same_as_looking_at_each_time(seed: str) -> None:
+    rng = np.random.default_rng(list(seed.encode()))
+    names = sorted(zone for zone in zoneinfo.available_timezones() if not zones.unknown_zone(zone))
+    year_s = 31_556_952
+    for zone in rng.choice(names, 12, replace=False):
+        within = rng.integers(-70, 130) * year_s + np.arange(0, year_s, 1800) + rng.integers(1800)
+        local = np.tile(within * 1_000_000, 4)  # so that few hours have many times
+        quick = zones.to_utc(local, zone, gap="shift", fold="later")
+        slow = zones._one_by_one(local, zone, gap="shift", fold="later")
+        assert np.array_equal(quick.utc, slow.utc), zone
+        assert np.array_equal(quick.skipped, slow.skipped) and np.array_equal(quick.doubled, slow.doubled)

@@ -12,6 +12,9 @@ import pyarrow as pa
 ROWS = "rows"
 """Name of the batch in the statements."""
 
+SLICE_ROWS = 16_384
+"""Rows that one thread takes at a time: DuckDB shares out Arrow data by its batches."""
+
 _SETTINGS = (
     "SET GLOBAL TimeZone = 'UTC'",
     "SET GLOBAL Calendar = 'gregorian'",
@@ -45,7 +48,7 @@ def evaluate(sql: str, rows: pa.Table | None = None) -> pa.Table:
     """
     with _database().cursor() as cursor:
         if rows is not None:
-            cursor.register(ROWS, rows)
+            cursor.register(ROWS, pa.Table.from_batches(rows.to_batches(SLICE_ROWS), rows.schema))
         result: pa.Table = cursor.sql(sql).to_arrow_table()
     return result
 
