@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 CHECKOV := .venv/checkov/.installed
 
-.PHONY: demo test check bench soak lambdas lock clean
+.PHONY: demo test check bench soak aws-local lambdas lock clean
 
 demo: $(STAMP)
 	@$(BIN)/smartstream demo
@@ -25,12 +25,18 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# About five minutes: twenty kills under pgbench and under random transactions of all types.
+# About ten minutes: twenty kills under pgbench and under random transactions of all types; then random
+# tables of all types, value by value.
 soak: export SMARTSTREAM_TEST_KILLS = 20
 soak: export SMARTSTREAM_TEST_KILL_SECONDS = 120
 soak: export SMARTSTREAM_TEST_PGBENCH_SCALE = 10
+soak: export SMARTSTREAM_TEST_TYPES_SECONDS = 300
 soak: $(STAMP)
-	$(BIN)/python -m pytest -s tests/faults/test_kill.py
+	$(BIN)/python -m pytest -s tests/faults/test_kill.py tests/properties/test_types_random.py
+
+# About four minutes: the stack on emulators, records from a live PostgreSQL in its S3, and nothing left.
+aws-local: $(STAMP)
+	$(BIN)/python -m tests.aws.local_stack
 
 # The packages that terraform/ uploads, into build/lambdas; wheels are downloaded once, about 100 MB.
 lambdas: $(STAMP)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import apply, catch_up, live_lag, memory, rules, snapshot_copy
+from benchmarks import apply, catch_up, dms, live_lag, memory, rules, scoring, snapshot_copy
 
 Benchmark = Callable[[], dict[str, Any]]
 
@@ -24,6 +24,8 @@ FULL: dict[str, Benchmark] = {
     "memory": lambda: memory.run(2_000_000),
     "apply_1m": lambda: apply.run(1_000_000, (1_000, 10_000, 100_000)),
     "rules": lambda: rules.run(1_000_000, 100_000),
+    "dms": lambda: dms.run(200_000),
+    "scoring": lambda: scoring.run(1_000_000),
     "apply_4m": lambda: apply.run(4_000_000, (1_000, 10_000, 100_000)),
 }
 QUICK: dict[str, Benchmark] = {
@@ -34,6 +36,8 @@ QUICK: dict[str, Benchmark] = {
     "memory": lambda: memory.run(200_000),
     "apply_1m": lambda: apply.run(200_000, (1_000, 10_000)),
     "rules": lambda: rules.run(200_000, 100_000),
+    "dms": lambda: dms.run(50_000),
+    "scoring": lambda: scoring.run(100_000),
 }
 
 # What is wanted on 2 cores, of the full sizes: at least (ratios), at most (the rest).
@@ -44,6 +48,8 @@ WANTED: dict[str, dict[str, float]] = {
     "live_lag_10k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
     "memory": {"peak_rss_mib": 1024},
     "rules": {"with_for_without": 1.5},
+    "dms": {"records_per_cpu_second": 200_000},
+    "scoring": {"bare_ratio": 0.6, "full_for_one_percent_ratio": 20},
 }
 
 
@@ -88,7 +94,7 @@ def _add(table: Table, name: str, figures: dict[str, Any]) -> None:
 
 def _verdict(figure: str, value: float, wanted: float) -> str:
     """What is wanted, and whether it is reached."""
-    at_least = figure.endswith("_ratio")
+    at_least = figure.endswith(("_ratio", "_per_cpu_second"))
     reached = value >= wanted if at_least else value <= wanted
     return f"{'≥' if at_least else '≤'} {wanted:,} {'[green]yes[/]' if reached else '[red]no[/]'}"
 

@@ -233,6 +233,12 @@ data "aws_iam_policy_document" "lambda_shared" {
       for zone in ["trusted", "quarantine", "analytics"] : local.database_arns[zone]
     ])
   }
+  # smartstream.yaml with the models and the SQL files that it names, and the tables' definitions.
+  statement {
+    sid       = "ReadConfig"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.lake_arn}/${local.config_prefix}/*"]
+  }
   # X-Ray has no resources to name.
   statement {
     sid       = "Trace"
@@ -287,6 +293,12 @@ data "aws_iam_policy_document" "lambda_transform" {
       "${local.lake_arn}/${local.trusted_prefix}/*", "${local.lake_arn}/${local.quarantine_prefix}/*",
     ]
   }
+  # DMS says what a table looks like when it begins to load it.
+  statement {
+    sid       = "KeepDefinitions"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.lake_arn}/${local.config_prefix}/tables/*"]
+  }
   # Without it S3 answers "forbidden" for a file that doesn't exist, and nobody could tell.
   statement {
     sid       = "ListZones"
@@ -295,7 +307,10 @@ data "aws_iam_policy_document" "lambda_transform" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = [for prefix in [local.raw_prefix, local.trusted_prefix, local.quarantine_prefix] : "${prefix}/*"]
+      values = [
+        for prefix in [local.raw_prefix, local.trusted_prefix, local.quarantine_prefix, local.config_prefix] :
+        "${prefix}/*"
+      ]
     }
   }
   statement {
@@ -345,7 +360,9 @@ data "aws_iam_policy_document" "lambda_ml" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = [for prefix in [local.trusted_prefix, local.analytics_prefix] : "${prefix}/*"]
+      values = [
+        for prefix in [local.trusted_prefix, local.analytics_prefix, local.config_prefix] : "${prefix}/*"
+      ]
     }
   }
   statement {

@@ -36,6 +36,7 @@ locals {
   quarantine_prefix = "quarantine"
   analytics_prefix  = "analytics"
   artifacts_prefix  = "artifacts"
+  config_prefix     = "config"
   errors_prefix     = "firehose-errors"
 
   # Glue and Athena take a hyphen in a database's name only between quotes.

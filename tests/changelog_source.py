@@ -18,10 +18,15 @@ Key = tuple[int, str]
 
 
 class Source:
-    """A table that is changed at random and logs its changes as PostgreSQL would."""
+    """A table that is changed at random and logs its changes as PostgreSQL would.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        whole: log every value with each change, and never truncate.
+    """
+
+    def __init__(self, seed: int, *, whole: bool = False) -> None:
         self.random = random.Random(seed)
+        self.whole = whole
         self.rows: dict[Key, tuple[str, int]] = {}
         self.log: list[dict[str, object]] = []
         self.lsn = 100
@@ -35,7 +40,7 @@ class Source:
     def change(self, ordinal: int) -> None:
         key = (self.random.randint(0, 6), self.random.choice("xy"))
         draw, n = self.random.random(), self.random.randint(0, 10**6)
-        if draw < 0.02:
+        if draw < 0.02 and not self.whole:
             self.rows.clear()
             self.emit(ordinal, "t", None, None)
         elif key not in self.rows:
@@ -52,15 +57,16 @@ class Source:
         target = self.random.choice(free) if free and self.random.random() < 0.3 else key
         big, _ = self.rows.pop(key)
         unchanged = self.random.random() < 0.6
+        sent = self.whole or not unchanged
         big = big if unchanged else f"big{n}"
         self.rows[target] = (big, n)
         self.emit(
             ordinal,
             "u",
             target,
-            (None if unchanged else big, n),
+            (big if sent else None, n),
             old=key if target != key else None,
-            unchanged=["big"] if unchanged else None,
+            unchanged=None if sent else ["big"],
         )
 
     def emit(self, ordinal: int, op: str, key: Key | None, values: object, **more: object) -> None:

@@ -32,15 +32,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "raw": SETTINGS,
     "transform": NOUNS | {"rule_options", "rules_config", "secret", "quality"},
     "trusted": SETTINGS,
-    "query": SETTINGS | STAGES,
+    "query": SETTINGS | STAGES | {"quality"},
     "quality": SETTINGS | STAGES | {"query"},
-    "verify": SETTINGS | STAGES | {"query"},
+    "verify": SETTINGS | STAGES | {"query", "quality"},
     "inference": SETTINGS | STAGES | {"query"},
     "pipeline": SETTINGS | STAGES | {"quality", "inference"},
+    "delivery": SETTINGS | STAGES | {"pipeline"},
     "doctor": SETTINGS | STAGES | {"quality"},
-    "status": SETTINGS | STAGES,
+    "status": SETTINGS | STAGES | {"quality"},
     "testing": NOUNS,
-    "demo": SETTINGS | {"pipeline", "query", "verify", "testing"},
+    "demo": SETTINGS | {"pipeline", "query", "verify", "inference", "testing"},
 }
 # What a check is, and which rows break it: pure, and known to the settings and to the rules' one pass.
 QUALITY_PLAIN = {"config", "predicates", "row_checks"}
@@ -50,6 +51,8 @@ QUERY_READS = {
     "smartstream.trusted.position",
     "smartstream.capture.values",
 }
+# The one place that has the rules of a table under its contract; it imports nothing of query.
+RULES_OF = "smartstream.quality.contracted"
 # Pure functions of one stage that another uses: a lookup folds what it finds as the applier would.
 BORROWED = {
     "raw/lookup.py": {
@@ -62,12 +65,20 @@ BORROWED = {
 
 # Who may use a library.  The pipeline and status only handle connections that capture opens.
 USERS: dict[str, set[str]] = {
-    "psycopg": {"capture", "verify", "quality", "doctor", "testing", "demo", "pipeline", "status"},
+    # aws/operate prepares a source that no pipeline of ours reads.
+    "psycopg": {"capture", "verify", "quality", "doctor", "testing", "demo", "pipeline", "status"}
+    | {"aws/operate"},
     "adbc_driver_postgresql": {"capture"},
     "adbc_driver_manager": {"capture"},
     "pyiceberg": {"trusted"},
-    "boto3": {"raw/s3_store.py", "aws"},
-    "botocore": {"raw/s3_store.py", "aws"},
+    # The stand-in for DMS speaks to Kinesis, and checks requests by botocore's model of DMS.
+    "boto3": {"raw/s3_store.py", "aws", "testing/local_dms", "inference/models/sagemaker.py"},
+    "botocore": {"raw/s3_store.py", "aws", "testing/local_dms", "inference/models/sagemaker.py"},
+    "onnxruntime": {"inference/models"},
+    "lightgbm": {"inference/models"},
+    "xgboost": {"inference/models"},
+    "skops": {"inference/models"},
+    "mlflow": {"inference/models/worker.py"},
     "hcl2": {"aws/cost"},
     "lark": {"aws/cost"},
     "ruamel": {"yaml_file"},
@@ -78,6 +89,7 @@ USERS: dict[str, set[str]] = {
 TYPES_ELSEWHERE = {
     "query": {"pyiceberg.catalog", "pyiceberg.table"},
     "verify": {"pyiceberg.table", "pyiceberg.table.snapshots"},
+    "inference": {"pyiceberg.table"},
 }
 PURE_LIBRARIES = {"pyarrow", "numpy", "duckdb"}
 PURE_STANDARD_LIBRARY_NOT = {"socket", "select", "subprocess", "threading", "time", "random", "os", "urllib"}
@@ -87,12 +99,19 @@ PURE = (
     "capture/pgoutput.py",
     "capture/tuples.py",
     "capture/values",
+    "delivery/order.py",
+    "delivery/records",
     "quality/threshold.py",
     "quality/predicates.py",
     "quality/row_checks.py",
     "quality/metrics.py",
     "quality/breaker.py",
     "quality/schema_contract.py",
+    "inference/schedule",
+    "inference/quantiles.py",
+    "inference/profile.py",
+    "inference/drift.py",
+    "inference/drift_tables.py",
 )
 
 
@@ -168,6 +187,22 @@ def test_settings_and_rules_know_only_what_a_quality_check_is() -> None:
         and not QUALITY_PLAIN & set(target.split("."))
     ]
     assert not wrong, "\n".join(["", *wrong])
+
+
+def test_query_and_status_and_verify_know_of_quality_only_what_the_rules_of_a_table_are() -> None:
+    wrong = [
+        f"{file}:{line} imports {target}"
+        for file, line, target in _imports()
+        if _part(file) in ("query", "status", "verify") and _own(target) == "quality" and target != RULES_OF
+    ]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_rules_are_compiled_in_one_place() -> None:
+    """Under the table's contract: so pipeline, verify, status, plan, validate and the past agree."""
+    users = {path for path in PACKAGE.rglob("*.py") if "compile_rules(" in path.read_text(encoding="utf-8")}
+    named = {path.relative_to(PACKAGE).as_posix() for path in users}
+    assert named == {"transform/rules/compile.py", f"{RULES_OF[12:].replace('.', '/')}.py"}
 
 
 @pytest.mark.parametrize("library", sorted(USERS))

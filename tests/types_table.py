@@ -1,184 +1,61 @@
-"""Every carried type with its edge values: the tests run it and docs/types.md is made from it."""
+"""The table of types: tables and rows of all values, and docs/types.md made of the same."""
 
 from __future__ import annotations
 
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from tests.types_values import SCALARS, SETUP, UNFILLABLE, TypeCase
 
-@dataclass(frozen=True)
-class TypeCase:
-    """A column type, how it is carried, and SQL literals that it must survive.
+__all__ = ["ARRAYS", "CASES", "SETUP", "TypeCase", "create_statement", "insert_statements", "page"]
 
-    ``flagged`` are values that Arrow can't hold: null in the column, text in ``_untyped``.
-    """
-
-    column: str
-    sql: str
-    carried: str
-    values: tuple[str, ...]
-    flagged: tuple[str, ...] = ()
-
-
-# fmt: off
-# ruff: noqa: E501
-CASES: tuple[TypeCase, ...] = (
-    TypeCase("c_smallint", "smallint", "int", ("0", "-32768", "32767")),
-    TypeCase("c_integer", "integer", "int", ("0", "-2147483648", "2147483647")),
-    TypeCase("c_bigint", "bigint", "long", ("0", "-9223372036854775808", "9223372036854775807")),
-    TypeCase(
-        "c_real",
-        "real",
-        "float",
-        ("0", "'-0'", "1.1", "3.4028235e38", "1e-45", "'NaN'", "'Infinity'", "'-Infinity'"),
-    ),
-    TypeCase(
-        "c_double",
-        "double precision",
-        "double",
-        ("0", "'-0'", "0.1", "1.7976931348623157e308", "5e-324", "'NaN'", "'Infinity'", "'-Infinity'"),
-    ),
-    TypeCase("c_bool", "boolean", "boolean", ("true", "false")),
-    TypeCase(
-        "c_text",
-        "text",
-        "string",
-        ("''", "'a'", "E'tab\\tnewline\\n\\\\ quote '' \"'", "'žluť 😀'", "'NULL'", "repeat('x', 10000)"),
-    ),
-    TypeCase("c_varchar", "varchar(20)", "string", ("''", "'trailing   '")),
-    TypeCase("c_char", "char(5)", "string, padded", ("''", "'ab'", "'abcde'")),
-    TypeCase("c_name", "name", "string", ("'a name'",)),
-    TypeCase("c_bytea", "bytea", "binary", ("''", r"'\x00'", r"'\xdeadbeef00ff'")),
-    TypeCase(
-        "c_uuid",
-        "uuid",
-        "string",
-        ("'00000000-0000-0000-0000-000000000000'", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'"),
-    ),
-    TypeCase(
-        "c_date",
-        "date",
-        "date",
-        ("'2000-01-01'", "'0001-01-01'", "'9999-12-31'", "'1969-12-31'"),
-        (
-            "'infinity'",
-            "'-infinity'",
-            "'0044-03-15 BC'",
-            "'4713-01-01 BC'",
-            "'10000-01-01'",
-            "'5874897-12-31'",
-        ),
-    ),
-    TypeCase("c_time", "time", "time", ("'00:00'", "'23:59:59.999999'", "'12:34:56.5'"), ("'24:00'",)),
-    TypeCase(
-        "c_timestamp",
-        "timestamp",
-        "timestamp",
-        ("'2000-01-01'", "'0001-01-01'", "'9999-12-31 23:59:59.999999'", "'1969-12-31 23:59:59.1'"),
-        (
-            "'infinity'",
-            "'-infinity'",
-            "'0044-03-15 01:02:03 BC'",
-            "'294276-12-31 23:59:59.999999'",
-            "'10000-01-01 00:00:00.5'",
-        ),
-    ),
-    TypeCase(
-        "c_timestamptz",
-        "timestamptz",
-        "timestamptz, UTC",
-        ("'2000-01-01 00:00+00'", "'2026-03-29 02:30+02'", "'9999-12-31 23:59:59.999999+00'"),
-        ("'infinity'", "'-infinity'", "'4713-01-01 00:00+00 BC'", "'294276-12-31 00:00+00'"),
-    ),
-    TypeCase("c_json", "json", "string", ("'{}'", '\'{"a":  [1, null, "ž"]}\'', "'null'")),
-    TypeCase("c_jsonb", "jsonb", "string", ("'{}'", '\'{"b": 1.10, "a": "x"}\'')),
-    TypeCase(
-        "c_numeric", "numeric(10,2)", "decimal(10,2)", ("0", "-99999999.99", "99999999.99", "1.5"), ("'NaN'",)
-    ),
-    TypeCase(
-        "c_numeric_38",
-        "numeric(38,10)",
-        "decimal(38,10)",
-        ("0", "9999999999999999999999999999.9999999999"),
-        ("'NaN'",),
-    ),
-    TypeCase("c_numeric_small", "numeric(4,4)", "decimal(4,4)", ("0", "0.9999", "-0.0001")),
-    TypeCase(
-        "c_numeric_wide",
-        "numeric(60,5)",
-        "string",
-        ("1", "'1234567890123456789012345678901234567890.12345'", "'NaN'"),
-    ),
-    TypeCase(
-        "c_numeric_bare",
-        "numeric",
-        "decimal(38,20)",
-        ("0", "1.500000000000000000000000", "-123456789012345678.12345678901234567890", "1e15"),
-        ("'NaN'", "'1e30'", "1e-21", "repeat('9', 2000)::numeric"),
-    ),
-    TypeCase("c_enum", "mood", "string", ("'sad'", "'very happy'")),
-    TypeCase("c_domain", "positive", "as its base", ("1", "2147483647")),
-    TypeCase(
-        "c_int_array",
-        "integer[]",
-        "list<int>",
-        ("'{}'", "'{1,NULL,-3}'"),
-        ("'{{1,2},{3,4}}'", "'[0:1]={1,2}'"),
-    ),
-    TypeCase("c_bigint_array", "bigint[]", "list<long>", ("'{9223372036854775807}'",)),
-    TypeCase(
-        "c_text_array",
-        "text[]",
-        "list<string>",
-        ("'{}'", "ARRAY['', 'a,b', 'q\"q', E'b\\\\s', NULL, 'NULL', '{x}', ' sp ']", "'{plain,NULL}'"),
-        ("ARRAY[['a'],['b']]",),
-    ),
-    TypeCase("c_float_array", "double precision[]", "list<double>", ("'{0.1,NaN,-Infinity,-0}'",)),
-    TypeCase("c_bool_array", "boolean[]", "list<boolean>", ("'{t,f,NULL}'",)),
-    TypeCase(
-        "c_numeric_array", "numeric(6,2)[]", "list<decimal(6,2)>", ("'{1.50,NULL,-2}'",), ("'{1,NaN}'",)
-    ),
-    TypeCase("c_date_array", "date[]", "list<date>", ("'{2000-01-01,NULL}'",), ("'{2000-01-01,infinity}'",)),
-    TypeCase("c_timestamptz_array", "timestamptz[]", "list<timestamptz>", ("'{\"2000-01-01 00:00+00\"}'",)),
-    TypeCase("c_bytea_array", "bytea[]", "list<binary>", (r"ARRAY['\x00ff'::bytea, NULL, '\x'::bytea]",)),
-    TypeCase(
-        "c_uuid_array", "uuid[]", "list<string>", ("ARRAY['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid]",)
-    ),
-    TypeCase("c_json_array", "jsonb[]", "list<string>", ("ARRAY['{\"a\": 1}'::jsonb, NULL]",)),
-    TypeCase("c_enum_array", "mood[]", "list<string>", ("'{sad,\"very happy\"}'",)),
-    TypeCase("c_interval", "interval", "string", ("'0'", "'1 year -2 days 03:04:05.6'")),
-    TypeCase("c_timetz", "timetz", "string", ("'24:00:00+00'", "'12:00:00-07'")),
-    TypeCase("c_money", "money", "string", ("0", "-12.34")),
-    TypeCase("c_inet", "inet", "string", ("'10.0.0.1'", "'::1/64'")),
-    TypeCase("c_cidr", "cidr", "string", ("'10.0.0.0/8'",)),
-    TypeCase("c_macaddr", "macaddr", "string", ("'08:00:2b:01:02:03'",)),
-    TypeCase("c_bit", "bit(3)", "string", ("B'101'",)),
-    TypeCase("c_varbit", "varbit", "string", ("B''", "B'1'")),
-    TypeCase("c_range", "int4range", "string", ("'empty'", "'[1,5)'", "'(,)'")),
-    TypeCase("c_multirange", "int4multirange", "string", ("'{}'", "'{[1,5),[7,9)}'")),
-    TypeCase("c_point", "point", "string", ("'(1.5,-2)'",)),
-    TypeCase("c_box_array", "box[]", "string", ("'{(1,1),(0,0);(2,2),(1,1)}'",)),
-    TypeCase("c_tsvector", "tsvector", "string", ("'a fat cat'",)),
-    TypeCase("c_pair", "pair", "string", ("ROW(1, 'a,b\"')::pair", "ROW(NULL, NULL)::pair")),
-    TypeCase("c_quoted_char", '"char"', "string", ("'x'",)),
-    TypeCase("c_oid", "oid", "string", ("4294967295",)),
+_LISTED_TEXTS = frozenset(
+    {
+        *("text", "varchar(20)", "char(5)", "name", "refcursor", "uuid", "json", "jsonb", "mood"),
+        *(case.sql for case in SCALARS if case.sql.startswith("numeric")),
+    }
 )
-
-SETUP = """
-CREATE TYPE mood AS ENUM ('sad', 'very happy');
-CREATE DOMAIN positive AS integer CHECK (VALUE > 0);
-CREATE TYPE pair AS (a integer, b text);
-"""
+"""Types carried as strings whose arrays are lists nevertheless: what an element is, is known."""
 
 
-def create_statement(table: str, cases: tuple[TypeCase, ...] = CASES) -> str:
+def array_of(case: TypeCase) -> TypeCase:
+    """The arrays of a type: with nulls, several dimensions and other lower bounds, of all of its values."""
+    elements = [f"({value})::{case.sql}" for value in case.values]
+    first, target = elements[0], f"{case.sql}[]"
+    held = [
+        f"'{{}}'::{target}",
+        f"ARRAY[{', '.join(elements)}, NULL]",
+        f"ARRAY[NULL]::{target}",
+        f"ARRAY[{elements[-1]}]",
+    ]
+    odd = [
+        f"array_fill({first}, ARRAY[2, 1, 2])",
+        f"ARRAY[ARRAY[{elements[-1]}, NULL], ARRAY[{first}, {first}]]",
+        f"array_fill({first}, ARRAY[2], ARRAY[0])",
+        f"array_fill({first}, ARRAY[1], ARRAY[-5])",
+        f"array_fill({elements[-1]}, ARRAY[1, 2], ARRAY[2, 1])",
+        *(f"ARRAY[{first}, ({value})::{case.sql}]" for value in case.flagged),
+    ]
+    is_list = not case.carried.startswith("list") and (case.carried != "string" or case.sql in _LISTED_TEXTS)
+    name = f"{case.column}_array"
+    if is_list:
+        return TypeCase(name, target, f"list<{case.carried}>", tuple(held), tuple(odd), needs=case.needs)
+    return TypeCase(name, target, "string", (*held, *odd), needs=case.needs)
+
+
+CASES = tuple(case for case in SCALARS if not case.needs)
+ARRAYS = tuple(array_of(case) for case in SCALARS if not case.sql.endswith("[]"))
+
+
+def create_statement(table: str, cases: Sequence[TypeCase] = CASES) -> str:
     """CREATE TABLE with a key and a column per case."""
     columns = ", ".join(f"{case.column} {case.sql}" for case in cases)
     return f"CREATE TABLE {table} (id integer PRIMARY KEY, {columns})"
 
 
-def insert_statements(table: str, cases: tuple[TypeCase, ...] = CASES, first_id: int = 1) -> list[str]:
-    """One row of nulls, then rows that go through all values of all columns."""
+def insert_statements(table: str, cases: Sequence[TypeCase] = CASES, first_id: int = 1) -> list[str]:
+    """One row of nulls, then rows that go through all values of all columns but the huge ones."""
     statements = [f"INSERT INTO {table} (id) VALUES ({first_id})"]
     length = max(len(case.values) + len(case.flagged) for case in cases)
     for row in range(length):
@@ -192,37 +69,75 @@ def insert_statements(table: str, cases: tuple[TypeCase, ...] = CASES, first_id:
 
 HEAD = """# Types
 
-How each PostgreSQL type is carried. This page is made from the table that the tests run: every type is
-written with its edge values, read by the snapshot copy and by the stream, and both must agree.
+How each PostgreSQL type is carried. This page is made from the table that the tests run: each value below is
+written to a real server, read by the snapshot copy, as an insert and as an update of the stream, and as a
+value that an update left alone; what the lake then returns, through `smartstream sql` and through pyiceberg,
+is compared with what the server prints.
 
-Carried exactly, or *flagged*: where the lake's type can't hold a value, the column is null and
+Carried exactly, or *held as text*: where the lake's type can't hold a value, the column is null and
 `_untyped`, a JSON object in the same row, holds PostgreSQL's own text of it. Nothing is rounded, clamped
-or dropped. To find such rows: `SELECT * FROM t WHERE _untyped IS NOT NULL`.
+or dropped unless a table says so ([unrepresentable](transform.md#unrepresentable-values)). To find such rows:
+`SELECT * FROM t WHERE _untyped IS NOT NULL`.
 
-| PostgreSQL | in the lake | flagged |
-|---|---|---|
+| PostgreSQL | in the lake | values tested, exact | held as text | its array |
+|---|---|---|---|---|
 """
 
 TAIL = """
-Every type not listed is carried as PostgreSQL's own text. Domains are carried as their base type.
-Trailing zeros of a `numeric` are not kept: 1.50 and 1.5 are the same number. An array is a list when it
-has one dimension and begins at 1; otherwise it is flagged as a whole. `numeric(p,s)` is a decimal up to 38
-digits with 0 ≤ s ≤ p, text beyond.
+- **Null** is null, for every type.
+- **Every type not listed** is carried as PostgreSQL's own text: what its output function prints in a session
+  with `DateStyle` ISO, `IntervalStyle` postgres, `TimeZone` UTC, `extra_float_digits` 3, `bytea_output` hex
+  and the search path `pg_catalog`, whatever the server, database, role or writing session have.
+- **Arrays** are lists when they have one dimension and begin at 1, as nearly all do; otherwise, or where an
+  element can't be held, the array is held as text as a whole. Arrays of types that are carried as text are
+  text as a whole. An empty array is an empty list, not null.
+- **Domains** are carried as their base type, of whatever depth.
+- **Enums** may be extended while SmartStream runs. When a label is renamed, or a composite type gets another
+  attribute, PostgreSQL shows the rows that are there otherwise and writes nothing about it: `smartstream
+  verify` shows the difference, `smartstream resync TABLE` follows it. So it is with **names of objects**
+  (`regclass` and its like): they are text, as the object was called when the row was read.
+- **An array in the key** is refused when the pipeline starts: lists can't be looked up in the lake.
+- **A value in the key that can't be held** stops the pipeline with an error that names table and column: null
+  in a key would find no row again.
+- **Text that is none**: a database of the encoding `SQL_ASCII` may hold bytes that are not UTF-8; copy and
+  stream stop with an error there.
+- **`numeric(p,s)`** is a decimal up to 38 digits with 0 ≤ s ≤ p, text beyond. In decimals trailing zeros
+  carry no meaning; in text they are kept.
+- **-0, NaN and infinities** of floats are floats. Times have no NaN, but ±infinity, which no type of the lake
+  has.
+- A type that PostgreSQL makes for itself alone ({unfillable}) can be a column, but nobody can put a value
+  into it.
 """
 
 
 def page() -> str:
     """docs/types.md."""
+    arrays = {case.column: case.carried for case in ARRAYS}
     rows = []
-    for case in CASES:
-        flagged = ", ".join(f"`{_shown(value)}`" for value in case.flagged)
-        rows.append(f"| `{case.sql}` | {case.carried} | {flagged} |\n")
-    return HEAD + "".join(rows) + TAIL
+    for case in SCALARS:
+        cells = [
+            f"`{case.sql}`" + (f" ({case.needs})" if case.needs not in ("", "libxml") else ""),
+            case.carried + (f"; {case.note}" if case.note else ""),
+            _listed(case.values + (case.huge if case.carried in ("string", "binary") else ())),
+            _listed(case.flagged + (case.huge if case.carried not in ("string", "binary") else ())),
+            arrays.get(f"{case.column}_array", ""),
+        ]
+        rows.append(f"| {' | '.join(cells)} |\n")
+    unfillable = ", ".join(f"`{name}`" for name in sorted(UNFILLABLE))
+    return HEAD + "".join(rows) + TAIL.replace("{unfillable}", unfillable)
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Values in a cell."""
+    return " ".join(f"`{_shown(value)}`" for value in values)
 
 
 def _shown(value: str) -> str:
-    """A literal as a reader would write it."""
-    return value.replace("'", "").replace("|", "\\|").replace("repeat(9, 2000)::numeric", "a number of 2000 digits")
+    """A value as a reader of the page would write it."""
+    if re.fullmatch(r"'[^'\\]*'", value):
+        value = value[1:-1] or "''"
+    value = re.sub(r"\)::numeric$", ")", value)
+    return value.replace("|", "\\|").replace("`", "'")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python tools/build_lambdas.py transform        one of them
     python tools/build_lambdas.py --stub --out DIR   handlers and smartstream only, no wheels
 
-A package holds the handler, the parts of smartstream that a function can use, and the
+A package holds the handler, the files of smartstream that it can come to import, and the
 wheels pinned in the folder's requirements.txt, without what is never imported.  boto3 is
 not packed: the runtime brings it, and AWS keeps that one patched.
 
@@ -15,6 +15,7 @@ is compiled or installed.  (Only another zlib may compress the same content diff
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import re
 import struct
@@ -30,33 +31,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLER = "lambda_function.py"
+PACKAGE = "smartstream"
 # Lambda's limit is "250 MB", by which AWS means 262 144 000 bytes; the smaller reading holds here.
 UNZIPPED_BYTES_MAX = 250_000_000
 DOWNLOAD_S_MAX = 900
 ELF_64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
-
-# Parts of smartstream that need a terminal, a PostgreSQL connection or a whole machine.
-NOT_PACKED = (
-    "__main__.py",
-    "status.py",
-    "aws/cost/",
-    "capture/alignment.py",
-    "capture/catalog.py",
-    "capture/catchup.py",
-    "capture/connect.py",
-    "capture/publication.py",
-    "capture/reader.py",
-    "capture/replication.py",
-    "capture/slot.py",
-    "capture/snapshot.py",
-    "cli/",
-    "demo/",
-    "doctor/",
-    "pipeline/",
-    "quality/odcs/",
-    "testing/",
-    "verify/",
-)
 
 # What wheels carry and nothing imports, by the path inside the package.
 PRUNED = re.compile(
@@ -79,9 +58,8 @@ PRUNED = re.compile(
             r"^(hive_metastore|fb303|pyiceberg/(cli|vendor))/",
             # duckdb: a Spark look-alike, stubs.
             r"^(duckdb/experimental|adbc_driver_duckdb|_duckdb-stubs)/",
-            # SQLAlchemy: all databases but SQLite, and its test harness.
-            r"^sqlalchemy/dialects/(mssql|mysql|oracle|postgresql)/",
-            r"^sqlalchemy/testing/",
+            # onnxruntime: what makes and tunes models, and a second copy of the runtime for C.
+            r"^onnxruntime/(transformers|quantization|tools|datasets|backend)/|^onnxruntime/capi/libonnxruntime\.so",
             # zstandard: a second binding, for PyPy.
             r"^zstandard/(_cffi\.|backend_cffi\.py$)",
         )
@@ -206,9 +184,36 @@ def _sources(name: str, root: Path) -> Iterator[tuple[str, Entry]]:
         raise BuildFailed(f"there is no lambdas/{name}/{HANDLER}; functions: {', '.join(names(root))}")
     yield HANDLER, Entry(handler.stat().st_size, handler.read_bytes)
     source = root / "src"
-    for path in (source / "smartstream").rglob("*.py"):
-        if not path.relative_to(source / "smartstream").as_posix().startswith(NOT_PACKED):
-            yield path.relative_to(source).as_posix(), Entry(path.stat().st_size, path.read_bytes)
+    for path in sorted(_imported(handler, source)):
+        yield path.relative_to(source).as_posix(), Entry(path.stat().st_size, path.read_bytes)
+
+
+def _imported(start: Path, source: Path) -> set[Path]:
+    """Every file of ours that a handler can come to import, at its start or later."""
+    found: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        for name in _imports(ast.parse(waiting.pop().read_bytes())):
+            parts = name.split(".")
+            for count in range(1, len(parts) + 1):
+                path = source.joinpath(*parts[:count])
+                path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+                if parts[0] == PACKAGE and path.is_file() and path not in found:
+                    found.add(path)
+                    waiting.append(path)
+    return found
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """The modules, and perhaps names in them, that code imports, but for its annotations."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child)
 
 
 def _unpacked(wheel: zipfile.ZipFile) -> Iterator[tuple[str, Entry]]:

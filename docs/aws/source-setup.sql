@@ -1,9 +1,16 @@
--- What the source needs before DMS may read it. Run it once in the database, as its master user:
+-- What the source needs before DMS may read it. `smartstream aws seed` runs it in the database, as its
+-- master user; without SmartStream:
 --   psql --single-transaction -v ON_ERROR_STOP=1 -f source-setup.sql
--- It sets no password: psql's \password does, and sends only the password's hash.
+-- It may run again, and sets no password: seed or psql's \password do, and send only its hash.
 
 -- The login that the stack's secret names. rds_replication lets it make and read slots.
-CREATE ROLE dms_replication LOGIN;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dms_replication') THEN
+        CREATE ROLE dms_replication LOGIN;
+    END IF;
+END
+$$;
 GRANT rds_replication TO dms_replication;
 
 -- Tables of today and of tomorrow. Repeat these three for each further schema of
@@ -15,13 +22,13 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO dms_replicat
 -- DMS keeps its heartbeat here. The master user is no superuser, so it may give away a schema
 -- only to a role that it is a member of.
 GRANT dms_replication TO CURRENT_USER;
-CREATE SCHEMA awsdms AUTHORIZATION dms_replication;
+CREATE SCHEMA IF NOT EXISTS awsdms AUTHORIZATION dms_replication;
 
 -- How DMS sees DDL in the WAL: a row for each statement, inserted and deleted again at once. DMS
 -- prescribes the names and the columns' order; without it a new column would go unnoticed.
 SET ROLE dms_replication;
 
-CREATE TABLE awsdms.awsdms_ddl_audit (
+CREATE TABLE IF NOT EXISTS awsdms.awsdms_ddl_audit (
     c_key bigserial PRIMARY KEY,
     c_time timestamp,
     c_user varchar(64),
@@ -36,7 +43,7 @@ CREATE TABLE awsdms.awsdms_ddl_audit (
 -- SECURITY DEFINER, so that nobody else needs rights in this schema. It keeps the caller's
 -- search_path, because c_schema is how DMS completes names without a schema; everything it uses
 -- itself is named in full.
-CREATE FUNCTION awsdms.awsdms_intercept_ddl() RETURNS event_trigger
+CREATE OR REPLACE FUNCTION awsdms.awsdms_intercept_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF tg_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'ALTER TABLE', 'DROP TABLE') THEN
@@ -51,5 +58,6 @@ $$;
 RESET ROLE;
 
 -- Needs rds_superuser, which the master user has and dms_replication has not.
+DROP EVENT TRIGGER IF EXISTS awsdms_intercept_ddl;
 CREATE EVENT TRIGGER awsdms_intercept_ddl ON ddl_command_end
     EXECUTE FUNCTION awsdms.awsdms_intercept_ddl();

@@ -1,23 +1,29 @@
-"""ML: called by the schedule.
+"""ML: called by the schedule; scores the models of the lake's smartstream.yaml.
 
-So far it answers and logs that it was called; it reads no table, loads no model and
-writes NO predictions yet.
+A model that fails does not keep the others from running; the call then fails at the end,
+so that the scheduler tries again and puts the event aside.
 """
 
 import logging
 import os
+import tempfile
+from functools import cache
+from pathlib import Path
 
-from smartstream.aws.lambda_events import scheduled_at
+from smartstream.aws.lambda_ml import MlFunction
 from smartstream.aws.lambda_settings import LambdaSettings
 
-log = logging.getLogger("smartstream.ml")
+FOLDER = Path(tempfile.gettempdir()) / "smartstream"
 
 
 def lambda_handler(event: dict, context: object) -> dict:
-    """Answer for which moment it was called, and how many predictions it wrote: none."""
+    """Answer for which moment it was called, and how many predictions each model wrote."""
     settings = LambdaSettings.read(os.environ)
-    log.setLevel(settings.log_level)
-    moment = scheduled_at(event)
-    facts = {"scheduled_at": moment.isoformat() if moment else None, "predictions": 0}
-    log.info("nothing to infer yet", extra={"event": "idle", **facts})
-    return facts
+    logging.getLogger("smartstream").setLevel(settings.log_level)
+    return opened(settings).answer(event)
+
+
+@cache
+def opened(settings: LambdaSettings) -> MlFunction:
+    """The function's connections, which the next call finds open."""
+    return MlFunction(settings, os.environ, FOLDER)

@@ -51,7 +51,8 @@ class Entry:
         table: ``schema.name`` for all kinds but CHANGES.
         detail: facts of the kind. COPY_START: ``generation``, ``schema`` (JSON text),
             ``chunks`` (list of [relation, page_min, page_max]), ``filenode``, ``xmin``
-            (oldest transaction that the copy may not have seen whole);
+            (oldest transaction that the copy may not have seen whole), and ``reference``
+            (JSON text of a schema), where the copy accepts no new shape: see ``TableState``;
             COPY_CHUNK: ``generation``, ``chunk``; COPY_END: ``generation``;
             CHANGES: ``schemas`` (table → ``schema`` (JSON text) and ``fills`` (attnum →
             text that existing rows hold in an added column)), for tables whose schema
@@ -113,6 +114,8 @@ class TableState:
     chunks_done: frozenset[int] = frozenset()
     copied: bool = False
     ready_lsn: int = 0  # exact once the applier has passed this
+    reference: str = ""  # JSON text of the schema that a contract holds the table to
+    schema_lsn: int = 0  # end of the entry that brought ``schema``
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
             chunks=tuple((c[0], c[1], c[2]) for c in detail["chunks"]),
             filenode=detail["filenode"],
             xmin=detail["xmin"],
+            reference=detail.get("reference", detail["schema"]),
+            schema_lsn=entry.lsn,
         )
     if table is None:
         raise ValueError(f"manifest entry {entry.seq}: {entry.kind} of {entry.table} before its copy_start")
@@ -161,5 +166,9 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
 def _apply_schemas(tables: Mapping[str, TableState], entry: Entry) -> Mapping[str, TableState]:
     """The tables after the schema changes that a CHANGES entry carries."""
     schemas = entry.detail.get("schemas", {})
-    known = {name: replace(tables[name], schema=s["schema"]) for name, s in schemas.items() if name in tables}
+    known = {
+        name: replace(tables[name], schema=said["schema"], schema_lsn=entry.lsn)
+        for name, said in schemas.items()
+        if name in tables
+    }
     return {**tables, **known} if known else tables

@@ -50,6 +50,7 @@ RULES_MAX = 200
 
 OnFail = Literal["quarantine", "drop", "warn", "stop"]
 OnBadUpdate = Literal["remove", "keep_previous_marked", "null_value"]
+Unrepresentable = Literal["null_and_flag", "clamp", "quarantine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,12 @@ class TableRules(Model):
         description="when an update breaks a rule: take the row out of the trusted table, keep what it was, "
         "marked, or put null in place of the bad values, marked",
     )
+    unrepresentable: Unrepresentable = Field(
+        default="null_and_flag",
+        description="a value that its type in the lake can't hold (infinity, NaN in a numeric, the year "
+        "10000): make it null and keep its text in `_untyped`, put the nearest value in its place, or hold "
+        "the row back",
+    )
     allow_code: bool = Field(default=False, description="let the rule `hook` call Python functions")
     contract: SchemaContract = SchemaContract()
 
@@ -195,6 +202,11 @@ class TableRules(Model):
         """No two metrics have one ``id``."""
         check_names_differ([item for item in value if isinstance(item, QualityCheck)])
         return value
+
+    @property
+    def judges_rows(self) -> bool:
+        """Whether anything here may change a row, or hold one back."""
+        return bool(self.clean or self.quality) or self.unrepresentable != "null_and_flag"
 
     @property
     def row_rules(self) -> tuple[CheckRule, ...]:

@@ -13,14 +13,14 @@ from smartstream.capture import slot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect, map_error
 from smartstream.capture.slot import SlotInfo
-from smartstream.config import Settings, rules_of
-from smartstream.errors import SmartStreamError, SourceError
+from smartstream.config import Settings
+from smartstream.errors import SchemaFrozen, SmartStreamError, SourceError
 from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState, TableState
+from smartstream.quality.contracted import rules_under_contract
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
-from smartstream.transform.rules import compile_rules
 from smartstream.trusted.catalog import TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import find_table
 from smartstream.trusted.position import Position
@@ -32,7 +32,8 @@ class TableStatus:
 
     Attributes:
         status: copying, catching_up, ready or outdated: its rows went through other rules
-            than today's; rebuilding where a pipeline reads the slot.
+            than today's; rebuilding where a pipeline reads the slot; frozen where its
+            contract does not allow what the source has made of it.
         rules: version of today's rules, empty without rules; None when they don't fit the table.
         chunks_done, chunks: of the snapshot copy.
         rows: in the trusted table, as of its last commit; None before the first one.
@@ -125,7 +126,7 @@ def read_lake(settings: Settings, clock: Callable[[], datetime]) -> LakeStatus:
             properties = table.properties if table else {}
             snapshot = table.current_snapshot() if table else None
             summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-            rules = _rules_version(settings, schema)
+            rules = _rules_of(settings, schema, state.tables[name])
             found.append(_table_status(schema, state, properties, summary, behind.get(name, {}), rules))
     return LakeStatus(settings.lake.warehouse, state.durable_lsn, state.seq, tuple(found))
 
@@ -170,7 +171,7 @@ def _table_status(
     properties: Mapping[str, str],
     summary: Mapping[str, str],
     behind: Mapping[int, int],
-    rules: str | None,
+    rules: _Rules,
 ) -> TableStatus:
     """One table's status, from the log and from its Iceberg metadata."""
     logged, position = state.tables[schema.id], Position.from_properties(properties)
@@ -192,29 +193,41 @@ def _table_status(
         pending_changes=pending,
         columns=tuple((column.name, column.type.name) for column in schema.columns),
         key=schema.key,
-        rules=rules,
+        rules=rules.version,
     )
 
 
-def _rules_version(settings: Settings, schema: TableSchema) -> str | None:
-    """The version of a table's rules; that they don't fit it is for ``validate`` to say."""
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Today's rules: their version, None when they don't fit the table; whether a contract stops it."""
+
+    version: str | None
+    frozen: bool = False
+
+
+def _rules_of(settings: Settings, schema: TableSchema, state: TableState) -> _Rules:
+    """A table's rules under its contract; that they don't fit it is for ``validate`` to say."""
     try:
-        compiled = compile_rules(schema, rules_of(settings, schema.id))
+        compiled = rules_under_contract(settings, schema, state)
+    except SchemaFrozen:
+        return _Rules(None, frozen=True)
     except SmartStreamError:
-        return None
-    return compiled.version if compiled else ""
+        return _Rules(None)
+    return _Rules(compiled.version if compiled else "")
 
 
-def _status(logged: TableState, position: Position, durable_lsn: int, pending: int, rules: str | None) -> str:
-    """copying, catching_up, outdated or ready.
+def _status(logged: TableState, position: Position, durable_lsn: int, pending: int, rules: _Rules) -> str:
+    """frozen, copying, catching_up, outdated or ready.
 
     An idle table's position stays where its last change was: it is ready as well once
     the log has passed ``ready_lsn`` and holds nothing for it.
     """
+    if rules.frozen:
+        return "frozen"
     if not logged.copied or position.generation != logged.generation:
         return "copying"
     if position.lsn >= logged.ready_lsn or (durable_lsn >= logged.ready_lsn and not pending):
-        return "ready" if rules in (None, position.rules) else "outdated"
+        return "ready" if rules.version in (None, position.rules) else "outdated"
     return "catching_up"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.aws.emulators import running_ministack
+from tests.aws.local_dms_setup import Replication, Start, prepared_source, replication
 from tests.aws.terraform_runner import MIRROR_VARIABLE, Terraform, TerraformFailed, find_mirror
 
 
@@ -54,3 +57,29 @@ def default_plan(
     """The plan of the stack with its defaults, from nothing, by the real provider."""
     stack = initialized_stack.fork(tmp_path_factory.mktemp("plan") / "stack")
     return stack.with_endpoints(account_answers).plan_json()
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """ministack, alone."""
+    pytest.importorskip("ministack")
+    with running_ministack(tmp_path_factory.mktemp("ministack")) as address:
+        yield address
+
+
+@pytest.fixture
+def begin(database: str, ministack: str) -> Iterator[Start]:
+    """Makes tables, and a task that has loaded them."""
+    with ExitStack() as cleanup:
+
+        def start(*tables: str, **options: Any) -> Replication:
+            cleanup.enter_context(prepared_source(database))
+            found: AbstractContextManager[Replication] = replication(database, ministack, **options)
+            task = cleanup.enter_context(found)
+            for statement in tables:
+                task.source.execute(statement)
+            assert {one["Status"] for one in task.connect()} == {"successful"}
+            task.start()
+            return task
+
+        yield start

@@ -1,4 +1,4 @@
-"""Emulators of AWS on this machine: ministack for most services, moto for some, our own for DMS.
+"""Emulators of AWS on this machine: ministack for most services, moto for some, our stand-in for DMS.
 
 Each service goes to the emulator that loses least of what it is told.  ministack carries
 the data path, because there a record really travels from the stream to the function.
@@ -23,7 +23,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.aws.emulator_dms import DmsEmulator, serve
+from smartstream.testing.local_dms import LocalDms, Quirks, serve
+from smartstream.testing.local_dms.__main__ import clients_at
 from tests.aws.terraform_runner import Terraform
 
 HERE = Path(__file__).resolve().parent
@@ -76,14 +77,36 @@ class Emulators:
 
 
 @contextmanager
-def running_emulators(folder: Path) -> Iterator[Emulators]:
-    """All of them, until the block ends; their logs and data are below ``folder``."""
+def running_emulators(
+    folder: Path, *, hosts: Mapping[str, str] | None = None, quirks: Quirks | None = None
+) -> Iterator[Emulators]:
+    """All of them, until the block ends; their logs and data are below ``folder``.
+
+    Args:
+        hosts, quirks: of the stand-in for DMS: local servers for hosts of endpoints, and what
+            goes wrong on purpose.
+    """
     with ExitStack() as cleanup:
-        ministack = cleanup.enter_context(_server(folder, "ministack", _ministack))
+        ministack = cleanup.enter_context(running_ministack(folder))
         moto = cleanup.enter_context(_server(folder, "moto", _moto))
-        dms = cleanup.enter_context(serve(DmsEmulator(REGION, ACCOUNT)))
+        local_dms = LocalDms(
+            REGION,
+            ACCOUNT,
+            clients=clients_at(ministack, REGION),
+            hosts=hosts,
+            quirks=quirks,
+            is_hasty=True,
+        )
+        dms = cleanup.enter_context(serve(local_dms))
         services = dict.fromkeys(MOTO_SERVICES, moto) | {"database_migration_service": dms}
         yield Emulators(ministack, services)
+
+
+@contextmanager
+def running_ministack(folder: Path) -> Iterator[str]:
+    """The address of ministack alone, until the block ends."""
+    with _server(folder, "ministack", _ministack) as address:
+        yield address
 
 
 def _ministack(port: int, data: Path) -> tuple[list[str], dict[str, str]]:

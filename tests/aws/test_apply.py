@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import random
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +21,11 @@ from urllib.parse import unquote_plus
 
 import pytest
 
+from smartstream.testing.postgres import PostgresServer
 from tests.aws.apply_drift import EXPECTED_DRIFT, covers, drift_of, is_expected
 from tests.aws.emulators import ACCOUNT, REGION, Emulators, running_emulators
 from tests.aws.inventory import inventory
+from tests.aws.local_stack import DATABASE, LocalStack, eventually, expected, folded, prepare, work
 from tests.aws.terraform_runner import CANARY_PASSWORD, REQUIRED_VARIABLES, Terraform
 
 # The defaults, but an address for alarms, and leave to delete what the data flow has left.
@@ -48,6 +51,7 @@ class Applied:
     outputs: Mapping[str, Any]
     said: str
     before: frozenset[str]
+    source: str
 
     def client(self, service: str) -> Any:
         """A client of boto3."""
@@ -64,13 +68,16 @@ def stack(initialized_stack: Terraform, tmp_path_factory: pytest.TempPathFactory
     if missing := [name for name in ("ministack", "jq") if importlib.util.find_spec(name) is None]:
         pytest.skip(f"{missing} not installed: they are among the extras of development")
     folder = tmp_path_factory.mktemp("apply")
-    with running_emulators(folder / "emulators") as emulators:
-        terraform = emulators.attach(initialized_stack.fork(folder / "stack"))
-        for name in ("transform", "ml"):
-            _write_package(folder / "stack" / "build" / "lambdas" / f"{name}.zip")
-        before = inventory(emulators)
-        said = terraform.apply(VARIABLES)
-        yield Applied(terraform, emulators, terraform.outputs(), said, before)
+    with PostgresServer.start(settings={"fsync": "off"}) as server:
+        prepare(server.url)
+        hosts = {"*": f"host=127.0.0.1 port={server.port}"}
+        with running_emulators(folder / "emulators", hosts=hosts) as emulators:
+            terraform = emulators.attach(initialized_stack.fork(folder / "stack"))
+            for name in ("transform", "ml"):
+                _write_package(folder / "stack" / "build" / "lambdas" / f"{name}.zip")
+            before = inventory(emulators)
+            said = terraform.apply(VARIABLES)
+            yield Applied(terraform, emulators, terraform.outputs(), said, before, server.url_of(DATABASE))
 
 
 def _write_package(path: Path) -> None:
@@ -365,14 +372,30 @@ def test_the_login_is_in_secrets_manager_and_nowhere_else(stack: Applied) -> Non
     assert [path.name for path in files if CANARY_PASSWORD.encode() in path.read_bytes()] == []
 
 
+def test_dms_brings_the_source_into_the_raw_zone(stack: Applied, seed: str) -> None:
+    flow = LocalStack(stack.source, stack.emulators, stack.terraform, stack.outputs)
+    flow.test_connections()
+    flow.start_task()
+    done = work(stack.source, 60, random.Random(seed))
+    eventually("the raw zone equals the source", lambda: folded(flow.raw_records()) == expected(stack.source))
+    flow.stop_task()
+    sent = flow.sent()
+    assert {name: sent[name] for name in done} == done
+    # DMS writes its own schema-less record, and Firehose a place for it.
+    names = {key.split("/dt=")[0] for key, _ in flow.objects("raw/")}
+    tables = {f"raw/schema=public/table={name}" for name in ("departments", "employees", "salaries")}
+    assert names == tables | {"raw/schema=_none/table=awsdms_apply_exceptions"}
+    assert list(flow.objects("firehose-errors/")) == []
+
+
 def test_a_change_travels_from_the_stream_to_the_function(stack: Applied) -> None:
     kinesis, s3 = stack.client("kinesis"), stack.client("s3")
-    metadata = {"operation": "insert", "schema-name": "public", "table-name": "employees"}
+    metadata = {"operation": "insert", "schema-name": "public", "table-name": "travellers"}
     line = json.dumps({"data": {"id": 7}, "metadata": metadata}).encode() + b"\n"
     kinesis.put_record(StreamName=stack.outputs["kinesis_stream_name"], Data=line, PartitionKey="7")
 
     def arrived() -> list[str]:
-        found = s3.list_objects_v2(Bucket=stack.bucket(), Prefix="raw/schema=public/table=employees/dt=")
+        found = s3.list_objects_v2(Bucket=stack.bucket(), Prefix="raw/schema=public/table=travellers/dt=")
         return [entry["Key"] for entry in found.get("Contents", ())]
 
     (key,) = _eventually(arrived)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from smartstream.testing.local_dms import LocalDms, Refused
 from tests.aws.apply_drift import drift_of, is_expected
-from tests.aws.emulator_dms import DmsEmulator, Refused
 
 GROUP = {
     "ReplicationSubnetGroupIdentifier": "lake",
@@ -20,19 +21,26 @@ INSTANCE = {
     "ReplicationSubnetGroupIdentifier": "lake",
     "VpcSecurityGroupIds": ["sg-1"],
 }
+EVERYTHING = {
+    "rule-type": "selection",
+    "rule-id": "1",
+    "rule-name": "everything",
+    "object-locator": {"schema-name": "%", "table-name": "%"},
+    "rule-action": "include",
+}
 
 
 @pytest.fixture
-def dms() -> DmsEmulator:
-    return DmsEmulator("eu-north-1", "000000000000")
+def dms() -> LocalDms:
+    return LocalDms("eu-north-1", "000000000000")
 
 
-def _endpoint(dms: DmsEmulator, kind: str) -> str:
+def _endpoint(dms: LocalDms, kind: str) -> str:
     request = {"EndpointIdentifier": kind, "EndpointType": kind, "EngineName": "postgres"}
     return str(dms.answer("CreateEndpoint", request)["Endpoint"]["EndpointArn"])
 
 
-def _task(dms: DmsEmulator, **changed: str) -> dict[str, Any]:
+def _task(dms: LocalDms, **changed: str) -> dict[str, Any]:
     dms.answer("CreateReplicationSubnetGroup", GROUP)
     instance = dms.answer("CreateReplicationInstance", INSTANCE)["ReplicationInstance"]
     return {
@@ -41,7 +49,7 @@ def _task(dms: DmsEmulator, **changed: str) -> dict[str, Any]:
         "TargetEndpointArn": _endpoint(dms, "target"),
         "ReplicationInstanceArn": instance["ReplicationInstanceArn"],
         "MigrationType": "full-load-and-cdc",
-        "TableMappings": "{}",
+        "TableMappings": json.dumps({"rules": [EVERYTHING]}),
         **changed,
     }
 
@@ -49,24 +57,24 @@ def _task(dms: DmsEmulator, **changed: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "change", [{"SubnetsIds": ["subnet-1"]}, {"SubnetIds": "subnet-1"}], ids=["misspelled", "of a wrong type"]
 )
-def test_dms_refuses_parameters_that_it_does_not_have(dms: DmsEmulator, change: dict[str, Any]) -> None:
+def test_dms_refuses_parameters_that_it_does_not_have(dms: LocalDms, change: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refusal:
         dms.answer("CreateReplicationSubnetGroup", GROUP | change)
     assert refusal.value.code == "ValidationException"
 
 
-def test_dms_refuses_a_task_on_an_endpoint_that_does_not_exist(dms: DmsEmulator) -> None:
+def test_dms_refuses_a_task_on_an_endpoint_that_does_not_exist(dms: LocalDms) -> None:
     with pytest.raises(Refused, match="SourceEndpointArn"):
         dms.answer("CreateReplicationTask", _task(dms, SourceEndpointArn="arn:aws:dms:::endpoint:none"))
 
 
-def test_dms_refuses_a_log_group_in_the_settings_of_a_new_task(dms: DmsEmulator) -> None:
+def test_dms_refuses_a_log_group_in_the_settings_of_a_new_task(dms: LocalDms) -> None:
     settings = '{"Logging": {"CloudWatchLogGroup": "mine"}}'
     with pytest.raises(Refused, match="CloudWatchLogGroup"):
         dms.answer("CreateReplicationTask", _task(dms, ReplicationTaskSettings=settings))
 
 
-def test_dms_refuses_to_delete_what_a_task_uses(dms: DmsEmulator) -> None:
+def test_dms_refuses_to_delete_what_a_task_uses(dms: LocalDms) -> None:
     request = _task(dms)
     dms.answer("CreateReplicationTask", request)
     with pytest.raises(Refused, match="is used"):

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from smartstream.config import Settings
-from smartstream.errors import ConfigInvalid, QualityStop, RulesBroken
+from smartstream.errors import QualityStop, RulesBroken
 from smartstream.pipeline.requests import RequestKind, post, take_answer
 from smartstream.raw.store import open_store
 from tests.running_pipeline import once, query, running, settings_for, wait_until
@@ -235,9 +235,3 @@ def test_a_rule_whose_column_goes_stops_the_pipeline_and_says_where(
     corrected = with_rules(database, tmp_path, clean=[{"upper": ["note"]}])
     once(corrected)
     assert query(corrected, "SELECT count(*) FROM people") == [(2,)]
-
-
-def test_a_contract_that_would_not_be_kept_is_refused(admin: Any, database: str, tmp_path: Path) -> None:
-    admin.execute(PEOPLE)
-    with pytest.raises(ConfigInvalid, match=r"public\.people.*columns: freeze"):
-        once(with_rules(database, tmp_path, contract={"columns": "freeze"}))

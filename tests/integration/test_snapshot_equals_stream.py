@@ -91,10 +91,10 @@ def test_values_are_the_servers(both_ways: tuple[pa.Table, pa.Table]) -> None:
     assert rows["c_char"][1:4] == ["     ", "ab   ", "abcde"]
     assert rows["c_inet"][1] == "10.0.0.1"
     assert rows["c_bytea"][3] == b"\xde\xad\xbe\xef\x00\xff"
-    assert rows["c_text_array"][2] == ["", "a,b", 'q"q', "b\\s", None, "NULL", "{x}", " sp "]
+    assert rows["c_words"][2] == ["", "a,b", 'q"q', "b\\s", None, "NULL", "{x}", " sp "]
     assert str(rows["c_numeric_bare"][3]) == "-123456789012345678.12345678901234567890"
     assert rows["c_time"][3].isoformat() == "12:34:56.500000"
-    assert flags(streamed)[5]["c_date"] == "infinity"
+    assert flags(streamed)[6]["c_date"] == "infinity"
 
 
 def prepare(admin: psycopg.Connection[Any], *statements: str) -> None:

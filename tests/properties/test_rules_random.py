@@ -14,9 +14,11 @@ import pytest
 from smartstream.pipeline.quarantine import Quarantine
 from smartstream.pipeline.refine import Refinery
 from smartstream.pipeline.table_writer import Staged, TableWriter
+from smartstream.quality.contracted import Rules
 from smartstream.rules_config import TableRules
 from smartstream.schema import TableSchema
 from smartstream.transform.fold import fold
+from smartstream.transform.rows import project, renamed
 from smartstream.transform.rules import Verdict, compile_rules
 from smartstream.transform.shape import DUPLICATE, ruled_schema
 from smartstream.trusted.table import Position, TrustedTable
@@ -64,17 +66,20 @@ class Lake:
 
     def __post_init__(self) -> None:
         self.catalog = local_catalog(self.folder)
-        compiled = compile_rules(SCHEMA, self.rules)
-        shape = ruled_schema(SCHEMA, compiled.output) if compiled else SCHEMA
+        compiled = self.compiled(SCHEMA)
+        shape = ruled_schema(compiled.schema, compiled.output) if compiled else SCHEMA
         table = TrustedTable.open(self.catalog, shape)
         self.writer = TableWriter(table, SCHEMA, self.refinery, self.quarantine)
         self.cuts = [0]
 
     def refinery(self, schema: TableSchema, table: TrustedTable) -> Refinery | None:
-        compiled = compile_rules(schema, self.rules)
+        compiled = self.compiled(schema)
         if compiled is None:
             return None
-        return Refinery(compiled, table, self.quarantine(schema), self.look_up)
+        return Refinery(compiled, table, self.quarantine(compiled.schema), self.look_up)
+
+    def compiled(self, schema: TableSchema) -> Rules | None:
+        return compile_rules(schema, self.rules)
 
     def quarantine(self, schema: TableSchema) -> Quarantine:
         return Quarantine(schema, self.open_held)
@@ -86,7 +91,8 @@ class Lake:
 
     def look_up(self, keys: pa.Table, schema: TableSchema) -> pa.Table:
         """What the raw zone would say, from the source's log up to what the table holds."""
-        return state(self.source.log[: self.cuts[self.writer.table.position.seq]], keys)
+        rows = state(self.source.log[: self.cuts[self.writer.table.position.seq]], keys)
+        return project(rows, SCHEMA, schema, {})
 
     def feed(self, upto: int) -> None:
         """Apply the log from where it is up to ``upto`` changes."""
@@ -125,10 +131,16 @@ def state(log: list[dict[str, object]], keys: pa.Table | None = None) -> pa.Tabl
 
 
 def expected(source: Source, rules: TableRules) -> tuple[list[dict[str, Any]], dict[tuple[int, str], str]]:
-    """The rules applied to the source's present rows, the slow and obvious way."""
-    rows = fold(pa.Table.from_pylist(source.log, SCHEMA.changelog_schema()), SCHEMA).upserts
+    """The rules applied to the source's present rows."""
     compiled = compile_rules(SCHEMA, rules)
     assert compiled is not None
+    return outcome(source, compiled)
+
+
+def outcome(source: Source, compiled: Rules) -> tuple[list[dict[str, Any]], dict[tuple[int, str], str]]:
+    """Compiled rules applied to the source's present rows, the slow and obvious way."""
+    rows = fold(pa.Table.from_pylist(source.log, SCHEMA.changelog_schema()), SCHEMA).upserts
+    rows = renamed(rows, SCHEMA, compiled.schema)
     cleaned = compiled.apply(rows)
     keys = [(row["a"], row["b"]) for row in rows.to_pylist()]
     good = [row for row, v in zip(cleaned.rows.to_pylist(), cleaned.verdict, strict=True) if v == 0]
@@ -137,11 +149,12 @@ def expected(source: Source, rules: TableRules) -> tuple[list[dict[str, Any]], d
     if compiled.dedupe is None:
         return good, held
     best: dict[Any, dict[str, Any]] = {}
-    last = compiled.dedupe.keep == "last"
+    last, by = compiled.dedupe.keep == "last", compiled.dedupe.by
+    assert by is not None
     for row in good:
         other = best.get(row["bucket"])
-        order = (row["n"], row["a"], row["b"])
-        if other is None or (order > (other["n"], other["a"], other["b"])) == last:
+        order = (row[by], row["a"], row["b"])
+        if other is None or (order > (other[by], other["a"], other["b"])) == last:
             best[row["bucket"]] = row
     for row in good:
         if best[row["bucket"]] is not row:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -15,14 +13,13 @@ from hypothesis import strategies as st
 from smartstream.aws.lambda_events import (
     CreatedObject,
     QueueMessage,
-    answer_batch,
     created_objects,
+    failures,
     queue_messages,
     scheduled_at,
 )
 from smartstream.aws.lambda_settings import LambdaSettings
-from smartstream.aws.raw_objects import count_lines
-from smartstream.errors import ConfigInvalid, ConfigMissing, EventMalformed, RawCorrupt, Retry
+from smartstream.errors import ConfigInvalid, ConfigMissing, EventMalformed, Retry
 
 ENVIRONMENT = {
     "WAREHOUSE": "s3://lake",
@@ -132,9 +129,9 @@ def test_a_call_without_messages_fails_as_a_whole(event: Any) -> None:
 
 def test_only_the_messages_that_failed_are_reported() -> None:
     event = {"Records": [{"messageId": key, "body": key} for key in "abc"]}
-    answer = answer_batch(event, lambda message: message.body != "b")
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "b"}]}
-    assert answer_batch(event, lambda message: True) == {"batchItemFailures": []}
+    messages = queue_messages(event)
+    assert failures(messages[1:2]) == {"batchItemFailures": [{"itemIdentifier": "b"}]}
+    assert failures(()) == {"batchItemFailures": []}
 
 
 def test_a_schedule_says_when_it_meant_to_call() -> None:
@@ -170,24 +167,3 @@ def test_a_warehouse_that_is_no_bucket_is_refused(warehouse: str) -> None:
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigInvalid, match="LOG_LEVEL is loud"):
         LambdaSettings.read({**ENVIRONMENT, "LOG_LEVEL": "loud"})
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [(b"", 0), (b"\n", 1), (b"{}\n{}\n", 2), (b"{}\n{}", 2), (b"x" * 3_000_000 + b"\n" + b"y" * 9, 2)],
-)
-def test_lines_are_counted_with_an_unfinished_last_one(content: bytes, lines: int) -> None:
-    assert count_lines(io.BytesIO(gzip.compress(content, mtime=0)), "a") == lines
-
-
-def test_an_object_of_several_gzip_members_is_one() -> None:
-    assert count_lines(io.BytesIO(gzip.compress(b"a\n", mtime=0) + gzip.compress(b"b\n")), "a") == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"{}\n", gzip.compress(b"abc" * 999, mtime=0)[:-9], gzip.compress(b"a", mtime=0)[:12] + b"\0" * 9],
-)
-def test_a_damaged_object_is_named(content: bytes) -> None:
-    with pytest.raises(RawCorrupt, match="raw/a is not a whole gzip file"):
-        count_lines(io.BytesIO(content), "raw/a")

@@ -117,6 +117,8 @@ def test_another_process_replays_to_the_same_state(store: FaultyStore) -> None:
         chunks_done=frozenset({0, 1}),
         copied=True,
         ready_lsn=30,
+        reference=COPY["schema"],
+        schema_lsn=40,
     )
 
 
@@ -131,6 +133,26 @@ def test_a_checkpoint_anywhere_gives_the_same_state(store: FaultyStore, checkpoi
     assert again.state == log.state
     assert again.applied_seq == max(0, checkpoint_after - 1)
     assert again.append(EntryKind.CHANGES, lsn=50).seq == 8
+
+
+def test_a_checkpoint_of_an_older_version_still_says_what_was_applied(store: FaultyStore) -> None:
+    log = filled(store)
+    log.save_checkpoint(log.state, 5)
+    saved = json.loads(store.get(CHECKPOINT))
+    for table in saved["state"]["tables"].values():
+        del table["reference"], table["schema_lsn"]
+    store.put(CHECKPOINT, json.dumps(saved).encode())
+    again = open_log(store)
+    assert (again.state, again.applied_seq) == (log.state, 5)
+
+
+def test_a_copy_that_accepts_no_new_shape_keeps_the_reference(store: FaultyStore) -> None:
+    log = filled(store)
+    kept = {**COPY, "generation": 2, "schema": '{"oid":7}', "reference": COPY["schema"]}
+    log.append(EntryKind.COPY_START, lsn=50, table="public.t", detail=kept)
+    assert log.state.tables["public.t"].reference == COPY["schema"]
+    log.append(EntryKind.COPY_START, lsn=50, table="public.t", detail={**COPY, "schema": '{"oid":8}'})
+    assert log.state.tables["public.t"].reference == '{"oid":8}'
 
 
 def test_a_checkpoint_saves_reading_the_entries_before_it(

@@ -7,7 +7,7 @@ Nothing here calls AWS: events in, values or typed errors out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,16 +82,12 @@ def created_objects(body: str, *, bucket: str, prefix: str) -> tuple[CreatedObje
     return found
 
 
-def answer_batch(event: Any, handle: Callable[[QueueMessage], bool]) -> dict[str, list[dict[str, str]]]:
-    """Call ``handle`` for each message; answer in the shape of ReportBatchItemFailures.
+def failures(messages: Iterable[QueueMessage]) -> dict[str, list[dict[str, str]]]:
+    """Return the answer after which SQS delivers these messages again, and no others.
 
-    Args:
-        handle: returns whether the message is done; SQS delivers the others again.
-    Raises:
-        EventMalformed: this is no SQS event, so that no message can be named as failed.
+    Its shape is that of ReportBatchItemFailures.
     """
-    failed = [message.message_id for message in queue_messages(event) if not handle(message)]
-    return {"batchItemFailures": [{"itemIdentifier": identifier} for identifier in failed]}
+    return {"batchItemFailures": [{"itemIdentifier": message.message_id} for message in messages]}
 
 
 def scheduled_at(event: Any) -> datetime | None:

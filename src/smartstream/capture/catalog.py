@@ -16,7 +16,7 @@ from psycopg.rows import namedtuple_row
 from smartstream.capture.connect import map_error
 from smartstream.capture.types import TypeRow, resolve
 from smartstream.errors import SchemaError, TableWithoutKey
-from smartstream.schema import RESERVED_NAMES, Column, PgType, TableSchema
+from smartstream.schema import RESERVED_NAMES, Column, Kind, PgType, TableSchema
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -131,7 +131,10 @@ def _describe(connection: Connection, tables: Sequence[Any]) -> Discovery:
     for row in tables:
         reason = _why_keyless(row, columns.get(row.oid, []))
         if reason is None:
-            found.append(_table(row, columns[row.oid], types))
+            schema = _table(row, columns[row.oid], types)
+            reason = _why_no_key(schema)
+        if reason is None:
+            found.append(schema)
         else:
             keyless.append(KeylessTable(row.oid, f"{row.schema}.{row.name}", reason))
     return Discovery(tuple(found), tuple(keyless))
@@ -164,6 +167,14 @@ def _why_keyless(row: Any, columns: Sequence[Any]) -> str | None:
     if not set(row.key) <= {c.attnum for c in columns}:
         return "its key has a generated column, which is not replicated"
     return None
+
+
+def _why_no_key(schema: TableSchema) -> str | None:
+    """Why rows can't be told apart in the lake by the key that they have in the source; None if they can."""
+    lists = [column.name for column in schema.key_columns() if column.type.kind is Kind.ARRAY]
+    return (
+        f"its key column {lists[0]} is an array, and lists can't be looked up in the lake" if lists else None
+    )
 
 
 def _check_names(table: str, names: Sequence[str]) -> None:

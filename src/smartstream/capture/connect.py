@@ -45,6 +45,8 @@ SESSION_SETTINGS = {
     # Names of objects inside values (regclass, …) are printed relative to it; and
     # nothing but pg_catalog can be called by an unqualified name.
     "search_path": "pg_catalog",
+    # Quoted, they would read otherwise; and ADBC would not find its own functions.
+    "quote_all_identifiers": "off",
     # A policy that filters rows must fail, not leave rows out of the copy.
     "row_security": "off",
     # A role's or database's own timeouts must not cut a long read.

@@ -31,6 +31,7 @@ _KINDS: Mapping[int, Kind] = {
     1114: Kind.TIMESTAMP,
     1184: Kind.TIMESTAMPTZ,
     NUMERIC: Kind.NUMERIC,
+    1790: Kind.TEXT,  # refcursor: its output function is text's, and can't be called with it
     2950: Kind.UUID,
     3802: Kind.JSON,  # jsonb
 }

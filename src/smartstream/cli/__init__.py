@@ -5,7 +5,35 @@ a file; ``render`` makes tables of what they find.  Heavy libraries are imported
 inside the commands that need them, so that ``--help`` is quick.
 """
 
-from smartstream.cli import aws, contract, inspect, plan, quarantine, query, run, setup, why
+from smartstream.cli import (
+    aws,
+    aws_data,
+    aws_destroy,
+    aws_operate,
+    contract,
+    inspect,
+    plan,
+    quarantine,
+    query,
+    run,
+    setup,
+    why,
+)
 from smartstream.cli.app import app, main
 
-__all__ = ["app", "aws", "contract", "inspect", "main", "plan", "quarantine", "query", "run", "setup", "why"]
+__all__ = [
+    "app",
+    "aws",
+    "aws_data",
+    "aws_destroy",
+    "aws_operate",
+    "contract",
+    "inspect",
+    "main",
+    "plan",
+    "quarantine",
+    "query",
+    "run",
+    "setup",
+    "why",
+]

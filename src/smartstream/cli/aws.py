@@ -1,4 +1,4 @@
-"""``aws``: commands around the stack on AWS."""
+"""``aws``: commands around the stack on AWS.  Here the group and ``cost``; the others in ``aws_*.py``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
 from smartstream.cli.app import app
 from smartstream.cli.render import as_json, console, next_step, table
@@ -18,9 +19,33 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("dev", "prod", "low-cost")
 
+STEPS = (
+    "cost",
+    "seed",
+    "start",
+    "status",
+    "crawl",
+    "query",
+    "verify",
+    "replay",
+    "logs",
+    "stop",
+    "destroy",
+)
+
+
+class StepsInOrder(TyperGroup):
+    """Lists the commands in the order of a deployment."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names for --help."""
+        return sorted(super().list_commands(ctx), key=STEPS.index)
+
+
 group = typer.Typer(
     name="aws",
-    help="The stack on AWS: what it costs.",
+    cls=StepsInOrder,
+    help="The stack on AWS: filling, starting, watching, asking, repairing, pricing and removing it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -161,6 +161,9 @@ def _advice(lake: LakeStatus) -> str:
     """What to do when all is well."""
     if not lake.tables:
         return "`smartstream run` makes the first copy."
+    frozen = [table.table for table in lake.tables if table.status == "frozen"]
+    if frozen:
+        return f"`smartstream plan` says what the contract of {frozen[0]} does not allow."
     if any(table.status in ("outdated", "rebuilding") for table in lake.tables):
         return "`smartstream run`, started with the rules as they are, rebuilds what is outdated."
     if any(table.status != "ready" for table in lake.tables):

@@ -164,7 +164,8 @@ class _Call:
         from smartstream.raw.manifest_log import ManifestLog
         from smartstream.raw.store import open_store
 
-        return captured_table(ManifestLog(open_store(self.settings.lake), now).load(), name)
+        state = ManifestLog(open_store(self.settings.lake), now).load()
+        return captured_table(self.settings, state, name)
 
     def tables(self, name: str | None) -> list[HeldTable]:
         """What is held of one table, or of all that ever held something."""

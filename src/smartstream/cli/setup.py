@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smartstream.cli.app import app, invocation
+from smartstream.cli.app import app, invocation, now
 from smartstream.cli.render import as_json, checks_table, console, next_step, table
 from smartstream.config import FILE_NAME, Settings, load
 from smartstream.errors import ExitCode, RuleInvalid
@@ -95,7 +95,7 @@ def validate(
     settings = call.settings()
     for secret in settings.secrets():
         secret.reveal()
-    report = examine_rules(settings)
+    report = examine_rules(settings, clock=now)
     if report.problems:
         raise RuleInvalid("\n".join(report.problems))
     warnings = [*([] if settings.source.url.is_reference else [_PLAIN_URL]), *report.warnings]

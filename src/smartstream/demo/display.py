@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from smartstream.demo.foresight import First
+from smartstream.lsn import format_lsn
 from smartstream.pipeline import Progress
 
 LINE_EVERY_S = 5.0
 PLAIN_WIDTH = 120  # of output that goes to a file or a log
+HASH_DIGITS = 12
 
 
 class Display:
@@ -55,6 +58,22 @@ class Display:
             counts = f"captured {progress.captured_count:>9,}  applied {progress.applied_count:>9,}"
             rate = f"{changes_per_s:>8,.0f} changes/s"
             self.say(f"  {elapsed_s:4.0f} s  {progress.mode:<10} {counts}  {rate}  lag {_lag(progress)}")
+
+    def show_first(self, found: First) -> None:
+        """What a model puts first, and where the first of it comes from."""
+        table = Table(show_edge=False)
+        for column in found.columns:
+            table.add_column(column)
+        for row in found.rows:
+            table.add_row(*row)
+        self.console.print(table)
+        if found.lineage is not None:
+            lineage, employee = found.lineage, found.employees[0]
+            self.say(
+                f"   Employee {employee}: trusted snapshot {lineage.snapshot_id}, source LSN"
+                f" {format_lsn(lineage.lsn)}, model {lineage.sha256[:HASH_DIGITS]}.\n"
+                f"   Ask for the whole way: smartstream why analytics.{found.model} {employee}"
+            )
 
 
 def _lag(progress: Progress) -> str:

@@ -7,27 +7,35 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
 from smartstream.config import FILE_NAME, Settings, load
-from smartstream.demo import company
+from smartstream.demo import company, foresight
 from smartstream.demo.display import Display
+from smartstream.demo.foresight import First, Score
+from smartstream.demo.predictions import install, model_settings
 from smartstream.demo.workload import Workload
 from smartstream.errors import ExitCode, SmartStreamError, VerifyError
+from smartstream.inference.config import ModelSettings
+from smartstream.inference.score import run_model
 from smartstream.pipeline import Pipeline
 from smartstream.query import open_lake
 from smartstream.testing.postgres import PostgresServer
 from smartstream.verify import Report, verify
+from smartstream.yaml_file import written
 
 COPY_TIMEOUT_S = 300.0
 CATCH_UP_TIMEOUT_S = 120.0
 TICK_S = 0.2
+
+Reach = Callable[[int], None]
 
 CONFIGURATION = """\
 version: 1
@@ -64,6 +72,7 @@ class _Result:
     changes_per_s: float
     lag_ms_p50: float | None
     lag_ms_p99: float | None
+    predictions: int
 
 
 def run_demo(
@@ -111,7 +120,9 @@ def write_settings(folder: Path, url: str) -> Settings:
     secret = folder / "source-url"
     secret.touch(mode=0o600)
     secret.write_text(f"{url}\n", encoding="utf-8")
-    (folder / FILE_NAME).write_text(CONFIGURATION, encoding="utf-8")
+    install(folder)
+    models = written({"models": model_settings()})
+    (folder / FILE_NAME).write_text(CONFIGURATION + models, encoding="utf-8")
     return load(folder / FILE_NAME)
 
 
@@ -119,7 +130,8 @@ def _run(
     settings: Settings, server: PostgresServer, display: Display, seconds: float, rows: int, keep: bool
 ) -> _Result:
     """Copy, work, catch up, verify."""
-    pipeline = Pipeline(settings)
+    # The models run at the end, when there is something to show, and not by their schedule.
+    pipeline = Pipeline(settings.model_copy(update={"models": ()}))
     with _running(pipeline) as errors:
         display.say("[bold]2.[/] Copying what is there, then following every change …")
         _wait(pipeline, display, errors, pipeline.ready, COPY_TIMEOUT_S)
@@ -136,10 +148,33 @@ def _run(
         progress = pipeline.progress()
         _show_report(display, report)
         _show_answers(display, settings)
+        display.say("\n[bold]5.[/] Predicting from the trusted tables …")
+
+        def reach(lsn: int) -> None:
+            _wait(
+                pipeline, display, errors, lambda: pipeline.progress().applied_lsn >= lsn, CATCH_UP_TIMEOUT_S
+            )
+
+        found = _foresee(settings, display, _score(settings))
+        predictions = sum(count for _, count in found.values())
+        first, _ = found["attrition"]
+        _score_again(settings, display, _score(settings), first, reach)
+        display.settle()
         if keep:
             _stay(display, settings, errors)
     rate = workload.change_count / elapsed
-    return _Result(report, workload.change_count, rate, progress.lag_ms_p50, progress.lag_ms_p99)
+    lag = progress.lag_ms_p50, progress.lag_ms_p99
+    return _Result(report, workload.change_count, rate, *lag, predictions)
+
+
+def _score(settings: Settings) -> Score:
+    """Runs a model once."""
+
+    def score(model: ModelSettings, mode: Literal["full", "incremental"]) -> int:
+        report = run_model(settings, model, clock=lambda: datetime.now(UTC), mode=mode)
+        return report.rows_scored
+
+    return score
 
 
 @contextmanager
@@ -237,6 +272,45 @@ def _show_answers(display: Display, settings: Settings) -> None:
             display.console.print(table)
 
 
+def _foresee(settings: Settings, display: Display, score: Score) -> dict[str, tuple[First, int]]:
+    """Score everybody with every model; show what each puts first, where that comes from, how many."""
+    found = {}
+    for model in settings.models:
+        display.say(
+            f"\n[bold]{foresight.QUESTIONS[model.name]}[/] Model {model.name}: {foresight.told(model.name)}."
+        )
+        begin = time.monotonic()
+        count = score(model, "full")
+        elapsed = time.monotonic() - begin
+        display.say(f"   {count:,} people scored in {elapsed:.1f} s ({count / elapsed:,.0f}/s)")
+        with open_lake(settings) as lake:
+            best = foresight.first(lake, model.name)
+        found[model.name] = best, count
+        display.show_first(best)
+    return found
+
+
+def _score_again(settings: Settings, display: Display, score: Score, found: First, reach: Reach) -> int:
+    """Raise the pay of those whom a model put first, and score what has changed; return how many rows.
+
+    ``reach`` waits until the lake holds what lies before an LSN.
+    """
+    if not found.rows:
+        return 0
+    reach(foresight.raise_pay(settings.source.url.reveal(), found.employees))
+    begin = time.monotonic()
+    model = next(one for one in settings.models if one.name == found.model)
+    count = score(model, "incremental")
+    elapsed = time.monotonic() - begin
+    with open_lake(settings) as lake:
+        now = foresight.score_of(lake, model.name, found.employees[0])
+    display.say(
+        f"\nA raise for these {len(found.rows)}: {count:,} of all scored again in {elapsed:.1f} s;"
+        f" employee {found.employees[0]} was at {found.rows[0][-1]} and is at {now:.3f}."
+    )
+    return count
+
+
 def _stay(display: Display, settings: Settings, errors: list[BaseException]) -> None:
     """Wait for Ctrl-C."""
     assert settings.path is not None
@@ -283,4 +357,5 @@ def _summary(result: _Result) -> dict[str, Any]:
         "changes_per_s": round(result.changes_per_s, 1),
         "lag_ms_p50": result.lag_ms_p50 and round(result.lag_ms_p50, 1),
         "lag_ms_p99": result.lag_ms_p99 and round(result.lag_ms_p99, 1),
+        "predictions": result.predictions,
     }

@@ -115,11 +115,11 @@ class Workload:
             connection.execute(statement, {"people": people, "long": long}).rowcount
             for statement in (
                 """INSERT INTO employees (id, department_id, name, salary, profile, biography, hired)
-                   SELECT e, 1 + e %% 40, 'Employee ' || e, 40000, '{"level": 0}',
+                   SELECT e, d.id, 'Employee ' || e, round(d.reference_pay * 0.75, 2), '{"level": 0}',
                           CASE WHEN e %% 5 = 0 THEN %(long)s ELSE '' END, now()
-                   FROM unnest(%(people)s::integer[]) e""",
-                """INSERT INTO salaries
-                   SELECT e, '2026-11-01', 40000, 'hired' FROM unnest(%(people)s::integer[]) e""",
+                   FROM unnest(%(people)s::integer[]) e JOIN departments d ON d.id = 1 + e %% 40""",
+                """INSERT INTO salaries SELECT id, '2026-11-01', salary, 'hired' FROM employees
+                   WHERE id = ANY(%(people)s)""",
             )
         )
 

@@ -25,10 +25,19 @@
     ├── QualityError           what a table has promised to its readers
     │   └── QualityStop        ├── SchemaFrozen       ├── ContractInvalid
     ├── AwsError               the stack on AWS
-    │   └── EventMalformed     ├── TerraformInvalid   ├── PriceUnknown
+    │   ├── EventMalformed     ├── TerraformInvalid   ├── PriceUnknown
+    │   ├── AwsUnavailable     ├── TableBusy          ├── DefinitionMissing
+    │   ├── TerraformUnusable  ├── StackMissing       ├── CredentialsUnusable
+    │   ├── AwsRightMissing    ├── AwsRefused         ├── AwsTooSlow
+    │   └── CaptureFailed      ├── AthenaFailed
     ├── QueryError             a question that ``sql`` or ``why`` can't answer
     │   ├── PastUnknown        ├── NotDurable (moments that the lake does not know)
     │   └── KeyNotFound        a row that never was
+    ├── InferenceError         a model, its features or its run
+    │   ├── ModelMissing       ├── ModelHashMismatch  ├── ModelNotAllowed
+    │   ├── SignatureMismatch  ├── FeaturesInvalid    ├── ScheduleInvalid
+    │   ├── ModelFailed        ├── ModelTimeout       ├── ModelOutOfMemory
+    │   └── ModelUnavailable   ├── ModelBusy          ├── RunsFailed
     └── VerifyError            source and lake differ, or cannot be compared
 
 A message says what, where and why; ``hint`` says what to do next.  ``retry``
@@ -86,28 +95,77 @@ from smartstream.errors.rules import (
     RuleStop,
     SchemaFrozen,
 )
-from smartstream.errors.aws import AwsError, EventMalformed, PriceUnknown, TerraformInvalid
+from smartstream.errors.aws import (
+    AthenaFailed,
+    AwsError,
+    AwsRefused,
+    AwsRightMissing,
+    AwsTooSlow,
+    AwsUnavailable,
+    CaptureFailed,
+    CredentialsUnusable,
+    DefinitionMissing,
+    EventMalformed,
+    PriceUnknown,
+    StackMissing,
+    TableBusy,
+    TerraformInvalid,
+    TerraformUnusable,
+)
 from smartstream.errors.query import KeyNotFound, NotDurable, PastUnknown, QueryError, VerifyError
+from smartstream.errors.inference import (
+    FeaturesInvalid,
+    InferenceError,
+    ModelBusy,
+    ModelFailed,
+    ModelHashMismatch,
+    ModelMissing,
+    ModelNotAllowed,
+    ModelOutOfMemory,
+    ModelTimeout,
+    ModelUnavailable,
+    RunsFailed,
+    ScheduleInvalid,
+    SignatureMismatch,
+)
 # isort: on
 
 __all__ = [
+    "AthenaFailed",
     "AwsError",
+    "AwsRefused",
+    "AwsRightMissing",
+    "AwsTooSlow",
+    "AwsUnavailable",
+    "CaptureFailed",
     "CatalogUnavailable",
     "CommitConflict",
     "ConfigError",
     "ConfigInvalid",
     "ConfigMissing",
     "ContractInvalid",
+    "CredentialsUnusable",
     "DatabaseMissing",
+    "DefinitionMissing",
     "DiskFull",
     "EventMalformed",
     "ExitCode",
+    "FeaturesInvalid",
     "HookFailed",
+    "InferenceError",
     "KeyNotFound",
     "LakeError",
     "LakeNotWritable",
     "ManifestConflict",
     "MissingRight",
+    "ModelBusy",
+    "ModelFailed",
+    "ModelHashMismatch",
+    "ModelMissing",
+    "ModelNotAllowed",
+    "ModelOutOfMemory",
+    "ModelTimeout",
+    "ModelUnavailable",
     "NoFreeSlot",
     "NoTables",
     "NotDurable",
@@ -125,8 +183,11 @@ __all__ = [
     "RuleInvalid",
     "RuleStop",
     "RulesBroken",
+    "RunsFailed",
+    "ScheduleInvalid",
     "SchemaError",
     "SchemaFrozen",
+    "SignatureMismatch",
     "SlotAhead",
     "SlotInUse",
     "SlotLost",
@@ -138,11 +199,14 @@ __all__ = [
     "SourceRewound",
     "SourceUnreachable",
     "SourceVersionUnsupported",
+    "StackMissing",
     "StoreUnavailable",
+    "TableBusy",
     "TableCorrupt",
     "TableRewritten",
     "TableWithoutKey",
     "TerraformInvalid",
+    "TerraformUnusable",
     "VerifyError",
     "WalLevelTooLow",
 ]

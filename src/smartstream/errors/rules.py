@@ -52,7 +52,10 @@ class QualityStop(QualityError):
 class SchemaFrozen(QualityError):
     """The source changed a table in a way that its contract does not allow."""
 
-    hint = "Undo the change in the source, or allow it with `contract:` in smartstream.yaml; nothing is lost."
+    hint = (
+        "Undo the change in the source, allow it with `contract:` in smartstream.yaml, or accept the table "
+        "as it is now with `smartstream resync TABLE`; nothing is lost."
+    )
 
 
 class ContractInvalid(QualityError):

@@ -146,6 +146,8 @@ class ApplyLoop:
         entry = item.entry
         assert entry.table is not None
         if entry.kind is EntryKind.COPY_START:
+            if entry.detail["generation"] < self._journal.state.tables[entry.table].generation:
+                return  # superseded
             self._table(TableSchema.from_json(entry.detail["schema"])).start_copy(entry)
         elif entry.kind is EntryKind.COPY_CHUNK:
             self._known(entry.table).add_chunk(item)
@@ -159,9 +161,11 @@ class ApplyLoop:
             for item in items
             for table, change in item.entry.detail.get("schemas", {}).items()
         }
-        for entry, change in latest.values():
+        for table, (entry, change) in latest.items():
             schema = TableSchema.from_json(change["schema"])
-            self._table(schema).follow(entry, schema, change["fills"])
+            known = table in self._journal.state.tables
+            followed = self._known(table) if known else self._table(schema)
+            followed.follow(entry, schema, change["fills"])
 
     def _known(self, name: str) -> TableApplier:
         """The applier of a table that the log knows."""

@@ -55,8 +55,13 @@ class CopyLoop:
         self._lock = threading.Lock()
         self._current: dict[str, Copy] = {}
 
-    def start(self, schema: TableSchema) -> None:
-        """Begin a new generation of a table: plan it, record it, queue its chunks."""
+    def start(self, schema: TableSchema, *, accept: bool = False) -> None:
+        """Begin a new generation of a table: plan it, record it, queue its chunks.
+
+        Args:
+            accept: the table's contract holds it to this shape from here on, instead of
+                the one that it was held to before.
+        """
         with connect(self._source) as connection:
             plan = snapshot.plan(connection, schema, self._settings.limits.copy_chunk_bytes)
         known = self._journal.state.tables.get(schema.id)
@@ -68,6 +73,8 @@ class CopyLoop:
             "filenode": plan.filenode,
             "xmin": plan.xmin,
         }
+        if known and not accept and known.reference != detail["schema"]:
+            detail["reference"] = known.reference
         entry = self._journal.append_copy_start(schema.id, detail)
         self._meter.rows_copied[schema.id] = 0
         self._meter.rows_estimate[schema.id] = plan.row_estimate

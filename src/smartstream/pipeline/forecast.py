@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,17 +16,18 @@ from smartstream.capture.connect import connect
 from smartstream.capture.publication import PublicationChange
 from smartstream.capture.slot import SlotInfo
 from smartstream.capture.snapshot import size
-from smartstream.config import Settings, matches, rules_of
+from smartstream.config import Settings, matches
 from smartstream.errors import SchemaFrozen
-from smartstream.manifest import EntryKind, LakeState
+from smartstream.manifest import EntryKind, LakeState, TableState
+from smartstream.pipeline.admission import admitted, has_begun, undone
 from smartstream.pipeline.pipeline import discover
+from smartstream.quality.contracted import ContractedRules, rules_under_contract
 from smartstream.quality.held import HeldRows
-from smartstream.quality.schema_contract import admit, decide
+from smartstream.quality.schema_contract import Decision, rejudges
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import Column, TableSchema
 from smartstream.transform.evolution import compare
-from smartstream.transform.rules import compile_rules
 from smartstream.transform.shape import ruled_schema
 from smartstream.trusted.catalog import TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.evolve import SCHEMA_PROPERTY
@@ -40,7 +42,7 @@ class CopyAhead:
     """A table that will be copied.
 
     Attributes:
-        reason: new, unfinished, created again, or a change that can't be followed.
+        reason: new, unfinished, created again, a change that can't be followed, or one undone.
         row_estimate, size_bytes: as the source's catalog has them.
         chunks_left: of an unfinished copy; None for one that begins.
     """
@@ -57,7 +59,7 @@ class RebuildAhead:
     """A table that will be made again from the raw zone.
 
     Attributes:
-        reason: what happened to its rules: added, changed or removed.
+        reason: what happened to its rules: added, changed or removed; or to its rows.
         trusted_rows, held_rows: what it has now; all are judged again.
         raw_bytes: to read.
     """
@@ -136,10 +138,9 @@ def forecast(settings: Settings, *, clock: Callable[[], datetime]) -> Forecast:
     with connect(settings.source) as connection:
         found = discover(connection, settings)
         info = slot.inspect(connection, settings.source.slot.name)
-        change = publication.preview(connection, settings.source.publication, found)
         tables = _Tables(settings, log, connection)
-        for schema in found:
-            tables.look_at(schema)
+        followed = [schema for schema in found if tables.look_at(schema)]
+        change = publication.preview(connection, settings.source.publication, followed)
     tables.look_at_lake()
     return Forecast(
         running=info is not None and info.active,
@@ -161,6 +162,21 @@ class _Outdated:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Ruled:
+    """A table under its rules and its contract.
+
+    Attributes:
+        shape: of the trusted table, once it has followed the source.
+        version: that its rows must have, for the schema that the log knows.
+        rejudged: the source has done something to rows that stay as they are.
+    """
+
+    shape: TableSchema
+    version: str
+    rejudged: bool = False
+
+
 @dataclass(slots=True)
 class _Tables:
     """What will happen to each table of the source."""
@@ -172,30 +188,34 @@ class _Tables:
     rebuilds: list[RebuildAhead] = field(default_factory=list)
     columns: list[ColumnAhead] = field(default_factory=list)
     contract: list[str] = field(default_factory=list)
-    _expected: list[tuple[TableSchema, str]] = field(default_factory=list)
+    _expected: list[_Ruled] = field(default_factory=list)
 
-    def look_at(self, schema: TableSchema) -> None:
-        """One table of the source, in its catalog and in the log."""
+    def look_at(self, schema: TableSchema) -> bool:
+        """One table of the source, in its catalog and in the log; whether it will be followed."""
         known = self.log.state.tables.get(schema.id)
-        before = TableSchema.from_json(known.schema) if known else None
-        admitted = self._admitted(before, schema)
-        if admitted is None:
-            return
-        shape, rules = self._shape(schema, admitted)
+        if known is None and not self._admitted(schema):
+            return False
+        ruled = self._ruled(known, schema)
+        if ruled is None:
+            return True
         reason, left = None, None
-        if known is None or before is None:
+        before = TableSchema.from_json(known.schema) if known else schema
+        if known is None:
             reason = "new"
         elif before.oid != schema.oid:
             reason = "created again"
         elif not known.copied:
             reason, left = "unfinished", len(known.chunks) - len(known.chunks_done)
+        elif undone(self.settings, schema, known):
+            reason = "what its contract does not allow was undone"
         elif compare(before, schema).needs_copy:
             reason = "a column's type changed"
         if reason is not None:
             about = size(self.connection, schema)
             self.copies.append(CopyAhead(schema.id, reason, about.row_estimate, about.size_bytes, left))
         if reason != "new":
-            self._expected.append((shape, rules))
+            self._expected.append(ruled)
+        return True
 
     def look_at_lake(self) -> None:
         """The tables that the lake has: their columns, and the rules of their rows."""
@@ -205,7 +225,8 @@ class _Tables:
         copied = {copy.table for copy in self.copies}
         outdated = []
         with lake_errors("look at the trusted tables"):
-            for shape, rules in self._expected:
+            for ruled in self._expected:
+                shape, rules = ruled.shape, ruled.version
                 table = find_table(catalog, TRUSTED, shape.lake_name)
                 if table is None or SCHEMA_PROPERTY not in table.properties:
                     continue
@@ -215,37 +236,40 @@ class _Tables:
                 if held != rules and shape.id not in copied:
                     reason = "added" if not held else "changed" if rules else "removed"
                     outdated.append(_Outdated(shape, f"rules {reason}"))
+                elif ruled.rejudged and shape.id not in copied:
+                    outdated.append(_Outdated(shape, "the contract judges its rows otherwise"))
         self._rebuild(outdated)
 
-    def _admitted(self, before: TableSchema | None, schema: TableSchema) -> TableSchema | None:
-        """What the table's contract leaves of its schema; None when that is nothing."""
-        contract = rules_of(self.settings, schema.id).contract
-        lsn = current_wal_lsn(self.connection)
+    def _admitted(self, schema: TableSchema) -> bool:
+        """Whether a table that the log does not know will be followed."""
+        known = self.log.state.tables
+        lsn, begun = current_wal_lsn(self.connection), has_begun(known)
         try:
-            if before is None:
-                if admit(contract, schema, lsn=lsn):
-                    return schema
-                self.contract.append(f"{schema.id} is new: the contract leaves it out")
-                return None
-            if before == schema:
-                return schema
-            decision = decide(contract, before, schema, lsn=lsn)
+            if admitted(self.settings, [schema], known, lsn=lsn, begun=begun):
+                return True
+            self.contract.append(f"{schema.id} is new: the contract leaves it out")
         except SchemaFrozen as error:
             self.contract.append(f"the pipeline will stop: {error}")
-            return before
-        for column in decision.ignored:
-            held = ", and holds rows that have a value in it" if column in decision.quarantine else ""
-            self.contract.append(f"{schema.id}: the contract leaves column {column.name} out{held}")
-        for column in decision.nulled:
-            self.contract.append(
-                f"{schema.id}: the contract puts null in column {column.name}, whose type changed"
-            )
-        return decision.schema
+        return False
 
-    def _shape(self, source: TableSchema, schema: TableSchema) -> tuple[TableSchema, str]:
-        """What the trusted table will look like, and the version of its rules."""
-        rules = compile_rules(schema, rules_of(self.settings, source.id))
-        return (ruled_schema(schema, rules.output), rules.version) if rules else (schema, "")
+    def _ruled(self, known: TableState | None, schema: TableSchema) -> _Ruled | None:
+        """A table under its rules and its contract; None when the contract stops the pipeline."""
+        rules = partial(rules_under_contract, self.settings, state=known)
+        try:
+            after = rules(schema=schema, seen_lsn=current_wal_lsn(self.connection))
+        except SchemaFrozen as error:
+            self.contract.append(f"the pipeline will stop: {error}")
+            return None
+        shape = ruled_schema(after.schema, after.output) if after else schema
+        if not isinstance(after, ContractedRules):
+            return _Ruled(shape, after.version if after else "")
+        self.contract.extend(_said(schema, after.decision))
+        try:
+            before = rules(schema=TableSchema.from_json(known.schema)) if known else after
+        except SchemaFrozen:
+            before = after  # undone
+        assert isinstance(before, ContractedRules)
+        return _Ruled(shape, before.version, rejudges(before.decision, after.decision, ()))
 
     def _rebuild(self, outdated: Sequence[_Outdated]) -> None:
         """Say how much work it is to make tables again."""
@@ -265,6 +289,17 @@ class _Tables:
                 found = held.table(one.schema)
                 made = (one.reason, found.trusted_rows, found.total, raw_bytes[one.schema.id])
                 self.rebuilds.append(RebuildAhead(one.schema.id, *made))
+
+
+def _said(schema: TableSchema, decision: Decision) -> Iterator[str]:
+    """What a contract does to the columns of a table."""
+    for column in decision.ignored:
+        held = ", and holds rows that have a value in it" if column in decision.quarantine else ""
+        yield f"{schema.id}: the contract leaves column {column.name} out{held}"
+    held_for = {column.attnum for column in decision.quarantine}
+    for column in decision.nulled:
+        does = "holds rows with a value" if column.attnum in held_for else "puts null"
+        yield f"{schema.id}: the contract {does} in column {column.name}, whose type changed"
 
 
 def _columns(present: TableSchema, expected: TableSchema) -> Iterator[ColumnAhead]:

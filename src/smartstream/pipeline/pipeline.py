@@ -19,25 +19,19 @@ import pyarrow as pa
 from smartstream.capture import catalog, publication, slot
 from smartstream.capture.catchup import current_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
-from smartstream.config import Settings, matches, rules_of
-from smartstream.errors import (
-    ConfigInvalid,
-    NoTables,
-    Retry,
-    SlotAhead,
-    SmartStreamError,
-    StoreUnavailable,
-    TableWithoutKey,
-)
+from smartstream.config import Settings, matches
+from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, StoreUnavailable, TableWithoutKey
 from smartstream.manifest import EntryKind
+from smartstream.pipeline.admission import admitted, has_begun, undone
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.maintenance_loop import MaintenanceLoop
+from smartstream.pipeline.model_loop import ModelLoop
 from smartstream.pipeline.progress import Meter, Progress, TableProgress
 from smartstream.pipeline.quality_loop import QualityLoop
-from smartstream.pipeline.requests import pending
+from smartstream.pipeline.requests import ANSWERS_KEPT, forget_answers, pending
 from smartstream.pipeline.table_applier import Surroundings
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.pipeline.writers import Writers
@@ -99,7 +93,8 @@ class Pipeline:
         iceberg = open_catalog(self._settings.lake)
         limits = self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
-        writers = Writers(self._settings, iceberg, engine, partial(_rows_as_of, log, store))
+        look_up = partial(_rows_as_of, log, store)
+        writers = Writers(self._settings, iceberg, engine, look_up, lambda: log.state.tables)
         around = Surroundings(
             self._settings, self._journal, store, log.entries, copies.start, self._meter, self._clock
         )
@@ -108,18 +103,25 @@ class Pipeline:
         applied = self._apply.tables
         times: dict[str, Any] = {"stop": self._stop, "clock": self._clock}
         quality = QualityLoop(self._settings, self._tables, engine=engine, **times)
+        models = ModelLoop(self._settings, iceberg, engine=engine, ready=self.ready, **times)
         maintenance = MaintenanceLoop(
-            self._settings, lambda: [*applied(), *quality.tables()], store=store, log=log, **times
+            self._settings,
+            lambda: [*applied(), *quality.tables(), *models.tables()],
+            store=store,
+            log=log,
+            **times,
         )
         self._begin_copies(copies, schemas)
         self._apply.rebuild_outdated(schemas)
         self._look_for_requests(store)
+        self._forget_answers(store)
         until = partial(self._target, target) if once else _never
         threads = [
             self._spawn("capture", partial(capture.run, until)),
             self._spawn("apply", self._apply.run),
             self._spawn("maintenance", maintenance.run),
             self._spawn("quality", quality.run),
+            self._spawn("models", models.run),
             *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(limits.copy_workers)),
         ]
         try:
@@ -170,8 +172,14 @@ class Pipeline:
         """Check the source, create what is missing there; the target LSN and the tables."""
         source = self._settings.source
         with connect(source) as connection:
-            found = discover(connection, self._settings)
-            _refuse_contracts(self._settings, found)
+            known = log.state.tables
+            found = admitted(
+                self._settings,
+                discover(connection, self._settings),
+                known,
+                lsn=current_wal_lsn(connection),
+                begun=has_begun(known),
+            )
             publication.ensure(connection, source.publication, found)
             try:
                 info = slot.ensure(connection, source, log.state)
@@ -191,7 +199,7 @@ class Pipeline:
             self._tables.put(TableSchema.from_json(state.tables[schema.id].schema))
         copies.resume(state, known)
         for schema in schemas:
-            if schema.id not in state.tables:
+            if schema.id not in state.tables or undone(self._settings, schema, state.tables[schema.id]):
                 self._tables.put(schema)
                 copies.start(schema)
 
@@ -235,6 +243,7 @@ class Pipeline:
             if now >= checkpoint_at + CHECKPOINT_EVERY_S:
                 checkpoint_at = now
                 log.save_checkpoint(log.state, self._apply.safe_seq())
+                self._forget_answers(store)
             stop.wait(TICK_S)
 
     def _look_for_requests(self, store: Store) -> None:
@@ -245,6 +254,13 @@ class Pipeline:
                 self._apply.ask(request)
         except StoreUnavailable as error:
             _LOG.warning("could not look for requests: %s", error)
+
+    def _forget_answers(self, store: Store) -> None:
+        """Remove answers that nobody has come for."""
+        try:
+            forget_answers(store, before=self._clock() - ANSWERS_KEPT)
+        except StoreUnavailable as error:
+            _LOG.warning("could not remove old answers: %s", error)
 
     def _drained(self) -> bool:
         """Whether the applier has applied everything in the log."""
@@ -265,10 +281,12 @@ class Pipeline:
 
     def _discover(self, capture: CaptureLoop, copies: CopyLoop) -> None:
         """Look at the source's catalog for new tables and schemas, and at its position."""
+        assert self._journal is not None
         try:
             with connect(self._settings.source) as connection:
                 found = discover(connection, self._settings, strict=False)
                 lsn = current_wal_lsn(connection)
+                found = admitted(self._settings, found, self._journal.state.tables, lsn=lsn, begun=True)
                 self._meter.source_lsn = lsn
                 if any(self._tables.get(s.oid) not in (None, s) for s in found):
                     reached_lsn(connection)  # so that the stream soon passes what was seen
@@ -339,22 +357,6 @@ def _rows_as_of(
 ) -> pa.Table:
     """What the raw zone has of some keys; see ``last_rows``."""
     return last_rows(log, store, schema, keys, upto_seq=upto_seq)
-
-
-def _refuse_contracts(settings: Settings, schemas: Sequence[TableSchema]) -> None:
-    """Better no pipeline than one that promises what it does not keep.
-
-    Raises:
-        ConfigInvalid: a table's ``contract`` says anything but evolve.
-    """
-    for schema in schemas:
-        words = rules_of(settings, schema.id).contract.model_dump()
-        for part, word in words.items():
-            if word != "evolve":
-                raise ConfigInvalid(
-                    f"{schema.id}: `contract: {{{part}: {word}}}` can be checked with `smartstream plan` and"
-                    " `smartstream contract check`, but a running pipeline only follows `evolve` so far"
-                )
 
 
 def _never() -> int | None:

@@ -8,7 +8,6 @@ form where a rule sees nothing but that column; else the row is looked up in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,12 +20,13 @@ import pyarrow.compute as pc
 from smartstream.change import COMMIT_LSN, COMMIT_TS, OP, ORDINAL, UNTYPED
 from smartstream.pipeline.dedupe import Dedupe
 from smartstream.pipeline.quarantine import Quarantine
+from smartstream.quality.contracted import Rules
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.transform import shape
 from smartstream.transform.fold import Missing, NetChanges, fill, fold, origins, replace_values, wanted_keys
 from smartstream.transform.keys import concat_keys, find_keys, key_ids
 from smartstream.transform.rows import trusted_rows
-from smartstream.transform.rules import Cleaned, CompiledRules, Verdict
+from smartstream.transform.rules import Cleaned, Verdict
 from smartstream.transform.rules.types import sql_of
 from smartstream.transform.text import row_texts
 from smartstream.trusted.table import TrustedTable
@@ -73,7 +73,11 @@ class Refinery:
     """The rules of one table at one schema, and the tables they need to look at."""
 
     def __init__(
-        self, rules: CompiledRules, table: TrustedTable, quarantine: Quarantine, lookup: Lookup
+        self,
+        rules: Rules,
+        table: TrustedTable,
+        quarantine: Quarantine,
+        lookup: Lookup,
     ) -> None:
         self.rules = rules
         self.quarantine = quarantine
@@ -319,7 +323,6 @@ def _marked(rows: pa.Table, marks: list[dict[str, Any]]) -> pa.Table:
     """Rows with marks added to ``_quality``; they are few."""
     index = rows.schema.get_field_index(shape.QUALITY)
     texts = [
-        json.dumps({**(json.loads(text) if text else {}), **mark})
-        for text, mark in zip(rows[shape.QUALITY].to_pylist(), marks, strict=True)
+        shape.with_mark(text, mark) for text, mark in zip(rows[shape.QUALITY].to_pylist(), marks, strict=True)
     ]
     return rows.set_column(index, rows.schema.field(index), pa.array(texts, pa.string()))

@@ -1,7 +1,8 @@
 """Requests: what the command line asks of a pipeline, running now or started next.
 
 Each is a small object in the lake, so it needs no port and no signal, and survives a
-crash.  Who carries it out replaces it by its answer; who asked reads and removes that.
+crash.  Who carries it out replaces it by its answer; who asked reads and removes that;
+the pipeline removes what nobody has come for in a day.
 Carrying one out twice does no harm.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
@@ -17,6 +19,9 @@ from uuid import uuid4
 from smartstream.raw.store import NotFound, Store
 
 _PENDING, _ANSWERED = "control/requests/", "control/answers/"
+
+ANSWERS_KEPT = timedelta(days=1)
+"""Who asks waits for the answer: one this old belongs to a command that was killed."""
 
 
 class RequestKind(StrEnum):
@@ -89,6 +94,14 @@ def take_answer(store: Store, request_id: str) -> Answer | None:
 def withdraw(store: Store, request_id: str) -> None:
     """Take a request back that nobody has carried out."""
     store.delete(f"{_PENDING}{request_id}.json")
+
+
+def forget_answers(store: Store, *, before: datetime) -> int:
+    """Remove answers given before a moment, which nobody has come for; returns their number."""
+    old = [item.key for item in store.list(_ANSWERED) if item.modified < before]
+    for key in old:
+        store.delete(key)
+    return len(old)
 
 
 def _request(value: dict[str, Any]) -> Request:

@@ -7,10 +7,12 @@ from datetime import datetime
 from threading import Event
 
 from smartstream.capture import publication, slot
+from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings
 from smartstream.errors import NoTables, SlotInUse
 from smartstream.manifest import EntryKind
+from smartstream.pipeline.admission import admitted, has_begun
 from smartstream.pipeline.copy_loop import CopyLoop
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.pipeline import discover
@@ -47,14 +49,19 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
         unknown = [name for name in tables if name not in found]
         if unknown:
             raise NoTables(f"not among the captured tables: {', '.join(unknown)}")
-        chosen = list(tables) or sorted(found)
-        for name in chosen:
-            copies.start(found[name])
+        if tables:
+            followed = [found[name] for name in tables]
+        else:
+            lsn, known = current_wal_lsn(connection), log.state.tables
+            wanted = [found[name] for name in sorted(found)]
+            followed = admitted(settings, wanted, known, lsn=lsn, begun=has_begun(known))
+        for schema in followed:
+            copies.start(schema, accept=True)
         if not tables:
-            publication.ensure(connection, settings.source.publication, list(found.values()))
+            publication.ensure(connection, settings.source.publication, followed)
             if info is not None:
                 slot.drop(connection, settings.source.slot.name)
             created = slot.create(connection, settings.source.slot.name)
             journal.append(EntryKind.CHANGES, lsn=created, detail={"reset": True})
     log.save_checkpoint(log.state, log.applied_seq)
-    return chosen
+    return [schema.id for schema in followed]

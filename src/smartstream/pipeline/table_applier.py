@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from smartstream.change import COMMIT_TS
 from smartstream.config import Settings
-from smartstream.errors import RuleInvalid, RulesBroken, TableCorrupt
+from smartstream.errors import RuleInvalid, RulesBroken, SchemaError, SchemaFrozen, TableCorrupt
 from smartstream.lsn import format_lsn
 from smartstream.manifest import Entry, RawFile
 from smartstream.pipeline.journal import Item, Journal
@@ -75,6 +75,8 @@ class TableApplier:
         self.settling: Settling | None = None
         self._rebuild: tuple[Rebuild, Generator[None, None, bool]] | None = None
         self._rebuilt_for: set[str] = set()  # requests
+        self._left_upto = 0  # entries that a later copy replaces, because one of them can't be followed
+        self._redo_from: int | None = None  # what follows must be read again after a restart
         self._judged = Window(timedelta(seconds=around.settings.quality.window))
 
     @property
@@ -85,7 +87,8 @@ class TableApplier:
     def safe_seq(self, applied_seq: int) -> int:
         """Up to where entries need not be read again after a restart."""
         copies = [copy.copy_seq - 1 for copy in (self.base, self.settling) if copy]
-        return min([applied_seq, *copies])
+        redo = [] if self._redo_from is None else [self._redo_from]
+        return min([applied_seq, *copies, *redo])
 
     def exact(self, applied_seq: int) -> bool:
         """Whether the table holds all of its copy and what happened meanwhile.
@@ -114,7 +117,7 @@ class TableApplier:
         held = position.generation == generation and state.copied and position.lsn >= state.ready_lsn
         if state.generation > generation or position.generation > generation or held:
             return
-        self.settling = self._rebuild = None
+        self.settling = self._rebuild = self._redo_from = None
         if generation == 1:
             self.writer.begin_anew(schema)
         self.base = Base(generation, entry.seq, schema, entry.lsn)
@@ -162,7 +165,7 @@ class TableApplier:
         """Follow the source to a schema that no row has announced."""
         waits = self.base is not None or self.rebuilding
         if not waits and entry.seq >= self.writer.table.position.seq:
-            self._follow(schema, scalars(schema, fills), entry.lsn)
+            self._followed(entry.seq, schema, scalars(schema, fills), entry.lsn)
 
     def begin_rebuild(self) -> None:
         """Begin to make an exact table again from the raw zone."""
@@ -244,9 +247,15 @@ class TableApplier:
         parts = [part for part in parts if part.seq > table.position.seq]
         if not parts:
             return
+        if self._rebuild is not None:  # since a moment ago: a part before these asked for it
+            self.apply(parts)
+            return
         last, schema = parts[-1], parts[-1].schema
         fills = fills_of(schema, parts)
-        self._follow(schema, fills, last.file.lsn_min)
+        if not self._followed(last.seq, schema, fills, last.file.lsn_min):
+            if self._rebuild is not None:
+                self.apply(parts)
+            return
         position = Position(
             lsn=last.lsn if complete else table.position.lsn,
             seq=last.seq if complete else last.seq - 1,
@@ -256,18 +265,36 @@ class TableApplier:
         self._applied(sum(part.file.row_count for part in parts))
         self._sample_lag(parts)
 
-    def _follow(self, schema: TableSchema, fills: dict[int, pa.Scalar], lsn: int) -> None:
-        """Follow the source to ``schema``.
+    def _followed(self, seq: int, schema: TableSchema, fills: dict[int, pa.Scalar], lsn: int) -> bool:
+        """Follow the source to ``schema``; False when the table's rows are made anew instead.
 
         Raises:
             RulesBroken: a rule needs a column that is another one now, or gone.
+            SchemaFrozen: the table's contract does not allow it.
+            SchemaError: the table's rows can't be kept.
         """
+        if seq < self._left_upto:
+            return False
         if self.writer.holds(schema):
-            return
+            return True
+        state = self._around.journal.state.tables[self._id]
         try:
+            disturbed = self.writer.disturbs(schema, fills)
+            if disturbed and self.settling is None:
+                self.begin_rebuild()
+                return False
+            if disturbed:
+                self._around.start_copy(TableSchema.from_json(state.schema))
             self.writer.follow(schema, fills)
         except RuleInvalid as error:
             raise RulesBroken(f"{self._id} has changed, at {format_lsn(lsn)}: {error}") from error
+        except (SchemaFrozen, SchemaError):
+            if seq > state.copy_seq:
+                raise
+            # A copy has been begun since: it has these changes, and is judged itself.
+            self._left_upto, self._redo_from = state.copy_seq, self.writer.table.position.seq
+            return False
+        return True
 
     def _commit(
         self, schema: TableSchema, parts: list[Part], fills: dict[int, pa.Scalar], position: Position

@@ -12,10 +12,12 @@ from smartstream.change import COMMIT_TS, OP, UNTYPED
 from smartstream.pipeline.dedupe import Dedupe
 from smartstream.pipeline.quarantine import Quarantine
 from smartstream.pipeline.refine import Refinery
+from smartstream.quality.contracted import ContractedRules
+from smartstream.quality.schema_contract import rejudges
 from smartstream.schema import TableSchema
 from smartstream.transform.dedupe import Mask
 from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
-from smartstream.transform.rows import trusted_rows
+from smartstream.transform.rows import project, trusted_rows
 from smartstream.trusted.table import Located, Position, TrustedTable
 
 OpenRefinery = Callable[[TableSchema, TrustedTable], Refinery | None]
@@ -88,14 +90,35 @@ class TableWriter:
         """Whether the trusted table has the columns that belong to ``schema``."""
         return self._source == schema and self.table.schema == self._shape()
 
+    def disturbs(self, schema: TableSchema, fills: dict[int, pa.Scalar]) -> bool:
+        """Whether under ``schema`` the table's contract judges rows otherwise that don't change.
+
+        Raises:
+            SchemaFrozen: the contract does not allow it.
+        """
+        before = self._contracted
+        if schema == self._source or before is None:
+            return False
+        refinery = self._open_refinery(schema, self.table)
+        assert refinery is not None and isinstance(refinery.rules, ContractedRules)
+        filled = [attnum for attnum, value in fills.items() if value.is_valid]
+        return rejudges(before.decision, refinery.rules.decision, filled)
+
     def follow(self, schema: TableSchema, fills: dict[int, pa.Scalar]) -> None:
         """Follow the source to ``schema``; see TrustedTable.evolve.
 
         Raises:
             RulesBroken: a rule does not fit the new schema.
+            SchemaFrozen: the table's contract does not allow it.
         """
         self._adopt(schema)
         self.table.evolve(self._shape(), fills=fills)
+        position = self.table.position
+        if self._contracted and position.rules not in (
+            "",
+            self.rules_version,
+        ):  # else a restart would rebuild
+            self.table.commit(add=[], delete=None, position=replace(position, rules=self.rules_version))
 
     def begin_anew(self, schema: TableSchema) -> None:
         """Make ready for rows of ``schema`` that will replace all present ones."""
@@ -113,7 +136,8 @@ class TableWriter:
         Args:
             exact: the trusted table is where the changes begin, not ahead of them.
         """
-        net = fold(changelog, self._source)
+        changelog = self._named(changelog)
+        net = fold(changelog, self._schema)
         staged.truncate = staged.truncate or net.truncate
         if not exact:
             staged.touched.append(net.keys)
@@ -157,14 +181,14 @@ class TableWriter:
         entries = quarantine.entries(keys)
         if not entries.num_rows:
             return 0
-        wanted = entries.select(list(self._source.key))
+        wanted = entries.select(list(self._schema.key))
         position, staged = self.table.position, Staged()
         if drop:
             staged.held.extend(quarantine.write(quarantine.as_dropped(entries)))
             staged.freed.extend(quarantine.locate(wanted))
         else:
             rows = self._refinery.source_rows(wanted)
-            net = NetChanges(trusted_rows(rows, self._source), wanted, rows.select([OP, COMMIT_TS]), False)
+            net = NetChanges(trusted_rows(rows, self._schema), wanted, rows.select([OP, COMMIT_TS]), False)
             staged.delete.append(self.table.locate(wanted))
             upserts = self._refined(net, rows, staged, exact=True)
             staged.add.extend(self.table.write(upserts) if upserts.num_rows else [])
@@ -185,8 +209,9 @@ class TableWriter:
 
     def _copied(self, rows: pa.Table, staged: Staged) -> pa.Table:
         """What the trusted table has of rows of a snapshot copy."""
-        upserts = trusted_rows(rows, self._source)
-        keys = upserts.select(list(self._source.key))
+        rows = self._named(rows)
+        upserts = trusted_rows(rows, self._schema)
+        keys = upserts.select(list(self._schema.key))
         net = NetChanges(upserts, keys, rows.select([OP, COMMIT_TS]), truncate=True)
         return self._upserts(net, rows, staged, exact=True)
 
@@ -199,8 +224,8 @@ class TableWriter:
     def _completed(self, net: NetChanges, staged: Staged, *, exact: bool) -> pa.Table:
         """The upserts with the values that updates left out, from the trusted table."""
         columns = sorted({missing.column for missing in net.missing})
-        old_rows = self.table.read(self.table.locate(wanted_keys(net, self._source)), [*columns, UNTYPED])
-        filled = fill(net, old_rows, self._source, exact=exact)
+        old_rows = self.table.read(self.table.locate(wanted_keys(net, self._schema)), [*columns, UNTYPED])
+        filled = fill(net, old_rows, self._schema, exact=exact)
         staged.unresolved.append(filled.unresolved)
         return filled.upserts
 
@@ -220,6 +245,21 @@ class TableWriter:
             if refined.promoted.num_rows:
                 staged.promoted.append(refined.promoted)
         return refined.upserts
+
+    @property
+    def _contracted(self) -> ContractedRules | None:
+        """The rules in force, if a contract is among them."""
+        rules = self._refinery.rules if self._refinery else None
+        return rules if isinstance(rules, ContractedRules) else None
+
+    @property
+    def _schema(self) -> TableSchema:
+        """The source's columns by the names that the trusted table has for them."""
+        return self._refinery.rules.schema if self._refinery else self._source
+
+    def _named(self, changelog: pa.Table) -> pa.Table:
+        """The source's changes with columns of these names; most often they are."""
+        return project(changelog, self._source, self._schema, {})
 
     def _adopt(self, schema: TableSchema) -> None:
         """Take ``schema`` for the source's."""

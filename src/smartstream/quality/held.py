@@ -12,10 +12,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from smartstream.config import rules_of
+from smartstream.config import Settings, rules_of
 from smartstream.errors import ConfigError, KeyNotFound, QueryError
 from smartstream.lsn import format_lsn
 from smartstream.manifest import LakeState
+from smartstream.quality.contracted import in_lake
+from smartstream.quality.schema_contract import evolves
 from smartstream.query.duckdb import LakeQuerySettings, open_lake
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.sql_text import quoted
@@ -206,13 +208,13 @@ class HeldRows:
             raise QueryError(f"the quarantine can't be read: {type(error).__name__}") from None
 
 
-def captured_table(state: LakeState, name: str) -> TableSchema:
-    """Return the table that is called ``schema.name``, or so in the lake.
+def captured_table(settings: Settings, state: LakeState, name: str) -> TableSchema:
+    """Return the table that is called ``schema.name``, or so in the lake; columns as the lake calls them.
 
     Raises:
         QueryError: the lake has none of that name.
     """
-    schemas = [TableSchema.from_json(table.schema) for table in state.tables.values()]
+    schemas = [in_lake(settings, table) for table in state.tables.values()]
     for schema in schemas:
         if name in (schema.id, schema.lake_name):
             return schema
@@ -232,7 +234,7 @@ def check_held(settings: Any, held: HeldRows, schema: TableSchema, keys: pa.Tabl
     """
     counts = held.counts_of(schema.lake_name)
     rules = rules_of(settings, schema.id)
-    if not counts and not (rules.clean or rules.quality):
+    if not counts and not rules.judges_rows and evolves(rules.contract):
         raise ConfigError(
             f"{schema.id} has no rules, so nothing of it is held",
             hint="Rules stand under `tables:` in smartstream.yaml (docs/transform.md).",

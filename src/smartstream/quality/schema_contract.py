@@ -9,7 +9,7 @@ everything in any case.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,28 @@ class Decision:
         """Whether the trusted table is as the source is."""
         return self.schema == self.source
 
+    def by_contract_names(self) -> Decision:
+        """The same for rows whose columns are called as in ``schema`` already.
+
+        A column that ``schema`` does not have keeps its name, unless another one has it there.
+        """
+        names = {column.attnum: column.name for column in self.schema.columns}
+        taken = set(names.values())
+        for column in self.ignored:
+            name = column.name
+            while name in taken:
+                name = f"{name}_{column.attnum}"
+            taken.add(name)
+            names[column.attnum] = name
+        columns = tuple(replace(column, name=names[column.attnum]) for column in self.source.columns)
+        own = {column.attnum: column for column in columns}
+        return replace(
+            self,
+            source=replace(self.source, columns=columns, key=self.schema.key),
+            ignored=tuple(own[column.attnum] for column in self.ignored),
+            quarantine=tuple(own[column.attnum] for column in self.quarantine),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -65,6 +87,11 @@ class Held:
     bad: pa.Array
     reasons: pa.Array
     nulled: pa.Array
+
+
+def evolves(contract: SchemaContract) -> bool:
+    """Whether a table that is followed may take any shape."""
+    return contract.columns == contract.data_type == "evolve"
 
 
 def admit(contract: SchemaContract, new: TableSchema, *, lsn: int) -> bool:
@@ -117,6 +144,19 @@ def decide(contract: SchemaContract, reference: TableSchema, new: TableSchema, *
                 f"{after.type.name} {at}; data_type: {contract.data_type} does not allow it"
             )
     return _decision(contract, known, new, change.added, retyped)
+
+
+def rejudges(before: Decision, now: Decision, filled: Collection[int]) -> bool:
+    """Whether rows that no change is about come out otherwise under the next decision.
+
+    Args:
+        filled: attnums of columns that are new and have a value in existing rows.
+    """
+    old = {column.attnum for column in (*before.quarantine, *before.nulled)}
+    new = {column.attnum for column in (*now.quarantine, *now.nulled)}
+    there = {column.attnum for column in before.source.columns}
+    empty = {column.attnum for column in now.ignored} - there - set(filled)
+    return bool(old - new or new - old - empty)
 
 
 def hold(rows: pa.Table, decision: Decision) -> Held:

@@ -6,7 +6,6 @@ A version that the rules don't let pass is not shown, as trusted does not show i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,18 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.change import UNTYPED
-from smartstream.config import rules_of
+from smartstream.quality.contracted import ContractedRules, Rules, rules_held_to
 from smartstream.query.relation import sql_type
 from smartstream.query.versions import Versions
-from smartstream.schema import TRUSTED_LSN, TableSchema
+from smartstream.raw.timeline import Generation
+from smartstream.schema import TRUSTED_LSN
 from smartstream.sql_text import quoted
-from smartstream.transform.rules import Cleaned, CompiledRules, Verdict, compile_rules
-from smartstream.transform.shape import QUALITY
+from smartstream.transform.rules import Cleaned, CompiledRules, Verdict
+from smartstream.transform.shape import QUALITY, with_mark
 
 BATCH_ROWS = 50_000
 
-RulesOf = Callable[[TableSchema], CompiledRules | None]
-"""The rules of a table, None without any."""
+RulesOf = Callable[[Generation], Rules | None]
+"""The rules of a table for the columns that a generation of it has now, None without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,22 @@ def rules_for_past(settings: Any) -> RulesOf:
 
     Raises:
         RuleInvalid: when it is called, if the rules don't fit the table.
+        SchemaFrozen: as well, if its contract does not allow its columns.
     """
 
-    def found(schema: TableSchema) -> CompiledRules | None:
-        rules = compile_rules(schema, rules_of(settings, schema.id))
-        if rules is None:
-            return None
-        tests = [replace(t, on_fail="quarantine") if t.on_fail == "stop" else t for t in rules.tests]
-        return replace(rules, tests=tuple(tests))
+    def found(shown: Generation) -> Rules | None:
+        rules = rules_held_to(settings, shown.schema, shown.reference, lsn=shown.schema_lsn)
+        if isinstance(rules, ContractedRules):
+            return replace(rules, rules=_unstopped(rules.rules))
+        return None if rules is None else _unstopped(rules)
 
     return found
+
+
+def _unstopped(rules: CompiledRules) -> CompiledRules:
+    """The same rules, but none stops."""
+    tests = [replace(t, on_fail="quarantine") if t.on_fail == "stop" else t for t in rules.tests]
+    return replace(rules, tests=tuple(tests))
 
 
 def plain_rows(versions: Versions) -> Rows:
@@ -68,7 +74,7 @@ def plain_rows(versions: Versions) -> Rows:
     return Rows({**columns, UNTYPED: UNTYPED}, versions.relation())
 
 
-def clean_rows(versions: Versions, rules: CompiledRules) -> Rows:
+def clean_rows(versions: Versions, rules: Rules) -> Rows:
     """The versions as the rules leave them; all are cleaned now, and kept beside the index."""
     table = f"{versions.name}.cleaned"
     kept = [field for field in rules.output_schema() if field.name != TRUSTED_LSN]
@@ -82,7 +88,7 @@ def clean_rows(versions: Versions, rules: CompiledRules) -> Rows:
     return Rows(columns, f"SELECT c.*, v.* EXCLUDE (row_id) FROM {joined} WHERE c.good")
 
 
-def one_of_each(rows: Rows, rules: CompiledRules) -> Rows:
+def one_of_each(rows: Rows, rules: Rules) -> Rows:
     """The rows of one moment without those that a business key has more than once."""
     rule = rules.dedupe
     if rule is None:
@@ -96,7 +102,7 @@ def one_of_each(rows: Rows, rules: CompiledRules) -> Rows:
     return replace(rows, sql=f"SELECT * FROM ({rows.sql}) QUALIFY {nulls} OR {number} = 1")
 
 
-def _fill(versions: Versions, rules: CompiledRules, table: str, kept: list[str]) -> None:
+def _fill(versions: Versions, rules: Rules, table: str, kept: list[str]) -> None:
     """Clean every version, a batch at a time."""
     target = rules.schema.trusted_schema()
     places = {c.name: f"c{c.attnum}" for c in rules.schema.columns} | {TRUSTED_LSN: "from_lsn"}
@@ -121,7 +127,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -
     connection.unregister("cleaned_rows")
 
 
-def _judged(cleaned: Cleaned, rules: CompiledRules) -> tuple[pa.Table, pa.BooleanArray]:
+def _judged(cleaned: Cleaned, rules: Rules) -> tuple[pa.Table, pa.BooleanArray]:
     """The rows, and which of them are shown; with ``null_value`` some are shown with nulls."""
     good = cleaned.verdict == Verdict.GOOD
     rows = cleaned.rows
@@ -135,7 +141,7 @@ def _judged(cleaned: Cleaned, rules: CompiledRules) -> tuple[pa.Table, pa.Boolea
         nulls = pa.nulls(len(rows), rows.schema.field(index).type)
         rows = rows.set_column(index, rows.schema.field(index), pc.if_else(gone, nulls, rows[name]))
     marks = [
-        json.dumps({**json.loads(text or "{}"), "nulled": columns}) if yes else text
+        with_mark(text, {"nulled": columns}) if yes else text
         for text, columns, yes in zip(rows[QUALITY].to_pylist(), lists, healed, strict=True)
     ]
     index = rows.schema.get_field_index(QUALITY)

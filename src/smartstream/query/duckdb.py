@@ -58,6 +58,7 @@ def open_lake(
     Raises:
         CatalogUnavailable, TableCorrupt, LakeNotWritable: as the lake reports.
         PastUnknown, NotDurable: what ``statement`` asks of the past is not known.
+        SchemaFrozen: the contract of a table does not allow the columns that its past now has.
     """
     catalog = open_catalog(settings.lake)
     connection = engine(settings.limits)

@@ -14,6 +14,7 @@ import duckdb
 from smartstream.change import UNTYPED
 from smartstream.errors import PastUnknown
 from smartstream.lsn import format_lsn
+from smartstream.quality.contracted import Rules
 from smartstream.query.as_of import Moment, resolve
 from smartstream.query.cleaning import Rows, RulesOf, clean_rows, one_of_each, plain_rows, selected
 from smartstream.query.past import TablePast, past_at, read_past, whole_past
@@ -54,6 +55,7 @@ class HistoryTables:
 
         Raises:
             PastUnknown, RawCorrupt: of a table that is named.
+            SchemaFrozen: its contract does not allow its newest columns.
         """
         past = read_past(self.store)
         self._read_s3()
@@ -64,8 +66,8 @@ class HistoryTables:
                 self.connection.execute(f"CREATE VIEW {view} AS {_sign(view)}")
                 continue
             found = whole_past(past, self.store, table)
-            versions = self._versions(f"past_{number}", found)
-            rows = self._rows(versions)
+            versions, rules = self._versions(f"past_{number}", found)
+            rows = plain_rows(versions) if rules is None else clean_rows(versions, rules)
             taken = {column.lower() for column in rows.columns}
             fields = {_free(column, taken): sql for column, sql in _VERSION.items()}
             shown = selected({**rows.columns, **fields})
@@ -76,6 +78,7 @@ class HistoryTables:
 
         Raises:
             NotDurable, PastUnknown: see ``resolve`` and ``past_at``.
+            SchemaFrozen: the contract of a table that is named does not allow its newest columns.
         """
         past = read_past(self.store)
         if not past.tables:
@@ -88,27 +91,28 @@ class HistoryTables:
             sql = _sign(view)
             if _names(statement, name):
                 found = past_at(past, self.store, table, lsn)
-                versions = self._versions(f"past_{number}", found, lsn)
+                versions, rules = self._versions(f"past_{number}", found, lsn)
                 if versions.left_out:
                     raise PastUnknown(f"{table}: the log lacks values of rows as of {format_lsn(lsn)}")
-                rows = self._rows_then(versions)
+                rows = self._rows_then(versions, rules)
                 sql = f"SELECT {selected(_as_trusted(rows))} FROM ({rows.sql})"
             self.connection.execute(f"CREATE VIEW {view} AS {sql}")
             self.connection.execute(f"CREATE VIEW {quoted(name)} AS FROM {view}")
         return lsn
 
-    def _versions(self, name: str, found: TablePast, lsn: int | None = None) -> Versions:
-        """The versions of a table; ``name`` is of the schema that holds what they need."""
-        return build(self.connection, self.store, name, found.schema, found.eras, found.fills, upto_lsn=lsn)
+    def _versions(self, name: str, found: TablePast, lsn: int | None = None) -> tuple[Versions, Rules | None]:
+        """The versions of a table by the lake's names, and what they must go through to be seen.
 
-    def _rows(self, versions: Versions) -> Rows:
-        """The versions with the columns that a reader may see."""
-        rules = self.rules_of(versions.schema)
-        return plain_rows(versions) if rules is None else clean_rows(versions, rules)
+        Args:
+            name: of the schema that holds what they need.
+        """
+        rules = self.rules_of(found.shown)
+        schema = rules.schema if rules else found.schema
+        versions = build(self.connection, self.store, name, schema, found.eras, found.fills, upto_lsn=lsn)
+        return versions, rules
 
-    def _rows_then(self, versions: Versions) -> Rows:
+    def _rows_then(self, versions: Versions, rules: Rules | None) -> Rows:
         """The rows of the moment that the versions were built for."""
-        rules = self.rules_of(versions.schema)
         if rules is None:
             self.connection.execute(f"DELETE FROM {versions.name}.versions WHERE to_lsn IS NOT NULL")
             return plain_rows(versions)

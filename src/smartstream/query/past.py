@@ -20,11 +20,16 @@ from smartstream.transform.rows import same_key
 
 @dataclass(frozen=True, slots=True)
 class TablePast:
-    """What is needed to find versions: the table as it is shown, its eras, its fills."""
+    """What is needed to find versions: whose columns are shown, the table's eras, its fills."""
 
-    schema: TableSchema
+    shown: Generation
     eras: Sequence[Era]
     fills: dict[str, str]
+
+    @property
+    def schema(self) -> TableSchema:
+        """The table as it is shown."""
+        return self.shown.schema
 
 
 def read_past(store: Store) -> Past:
@@ -66,7 +71,7 @@ def whole_past(past: Past, store: Store, table: str) -> TablePast:
         fills = {**generation.fills, **fills}
     if not eras:
         _refuse_key(table)
-    return TablePast(schema, eras, fills)
+    return TablePast(complete[-1], eras, fills)
 
 
 def past_at(past: Past, store: Store, table: str, lsn: int) -> TablePast:
@@ -79,14 +84,14 @@ def past_at(past: Past, store: Store, table: str, lsn: int) -> TablePast:
     known = [each for each in complete if each.ready_lsn is not None and each.ready_lsn - 1 <= lsn]
     if not known or lsn >= known_until(past, table, known[-1]):
         _refuse(past, table, complete, lsn)
-    generation, newest = known[-1], complete[-1].schema
+    generation, newest = known[-1], complete[-1]
     changes = [logged for logged in generation.changes if logged.file.lsn_min <= lsn]
     files = _schemas(store, [*generation.copies, *changes])
-    same = newest.oid == generation.schema.oid and same_key(newest, generation.schema)
-    schema = newest if same else generation.schema
-    if not _fits(files, generation, schema):
+    same = newest.schema.oid == generation.schema.oid and same_key(newest.schema, generation.schema)
+    shown = newest if same else generation
+    if not _fits(files, generation, shown.schema):
         _refuse_key(table)
-    return TablePast(schema, [_era(generation, None, files)], generation.fills)
+    return TablePast(shown, [_era(generation, None, files)], generation.fills)
 
 
 def known_until(past: Past, table: str, generation: Generation) -> int:

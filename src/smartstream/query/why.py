@@ -11,15 +11,21 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from smartstream.change import DELETE, TRUNCATE
+from smartstream.errors import SchemaFrozen
 from smartstream.lsn import format_lsn
 from smartstream.query.cleaning import RulesOf, rules_for_past
 from smartstream.query.life import Life, LifeChange, find_table, life_of, parse_key
 from smartstream.query.past import read_past
 from smartstream.raw.store import open_store
+from smartstream.raw.timeline import Generation
+from smartstream.transform.rows import renamed
 from smartstream.transform.rules import Verdict
 from smartstream.trusted.catalog import TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import find_table as find_trusted
 from smartstream.trusted.position import Position
+
+Verdicted = tuple[str | None, list[Mapping[str, Any]]]
+"""The verdict on a change, and what was violated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,9 @@ class Reason:
     """A change and what became of it.
 
     Attributes:
-        verdict: of today's rules on the row as it was then; None without rules, or without a row.
+        verdict: of today's rules on the row as it was then: good, quarantine or drop; frozen
+            where it waits because the table's contract has stopped the pipeline; None without
+            rules, or without a row.
         violations: list of {rule, column, reason}.
         commit: None while the trusted table does not hold it.
     """
@@ -93,21 +101,34 @@ def why(settings: Any, table: str, key: str, rules_of: RulesOf | None = None) ->
     catalog = open_catalog(settings.lake)
     with lake_errors(f"look at trusted table {schema.lake_name}"):
         trusted = find_trusted(catalog, TRUSTED, schema.lake_name)
-    verdicts = _verdicts(life, rules_of or rules_for_past(settings))
     snapshots = _snapshots(trusted) if trusted else []
+    commits = [_commit(snapshots, change) for change in life.changes]
+    try:
+        verdicts = _verdicts(life, past.tables[found][-1], rules_of or rules_for_past(settings))
+    except SchemaFrozen as error:
+        verdicts = [_frozen(error) if commit is None else (None, []) for commit in commits]
     reasons = [
-        Reason(change, verdict, violations, _commit(snapshots, change))
-        for change, (verdict, violations) in zip(life.changes, verdicts, strict=True)
+        Reason(change, verdict, violations, commit)
+        for change, (verdict, violations), commit in zip(life.changes, verdicts, commits, strict=True)
     ]
     return Why(found, reasons)
 
 
-def _verdicts(life: Life, rules_of: RulesOf) -> list[tuple[str | None, list[Mapping[str, Any]]]]:
-    """What the rules say to the row after each change."""
-    rules = rules_of(life.schema)
+def _frozen(error: SchemaFrozen) -> Verdicted:
+    """Of a change that waits because a contract does not allow what came with it or before it."""
+    return "frozen", [{"rule": "contract", "column": None, "reason": str(error)}]
+
+
+def _verdicts(life: Life, newest: Generation, rules_of: RulesOf) -> list[Verdicted]:
+    """What the rules say to the row after each change.
+
+    Raises:
+        SchemaFrozen: the table's contract does not allow its newest columns.
+    """
+    rules = rules_of(newest)
     if rules is None:
         return [(None, []) for _ in life.changes]
-    cleaned = rules.apply(life.rows)
+    cleaned = rules.apply(renamed(life.rows, life.schema, rules.schema))
     texts: list[str | None] = pa.array(cleaned.violations).to_pylist()
     return [
         (None, [])

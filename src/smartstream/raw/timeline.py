@@ -28,6 +28,8 @@ class Generation:
 
     Attributes:
         schema: the latest one that the log tells.
+        schema_lsn: end of the entry that told it.
+        reference: the schema that a contract holds the table to; see ``manifest.TableState``.
         copy_lsn: the stream counts from here on; what was there before ends here.
         from_lsn, from_time: a copied row that no later change names is as it was at this moment.
         ready_lsn: exact from here on; None while the copy is under way.
@@ -40,6 +42,8 @@ class Generation:
 
     number: int
     schema: TableSchema
+    schema_lsn: int
+    reference: TableSchema
     copy_seq: int
     copy_lsn: int
     from_lsn: int
@@ -88,8 +92,19 @@ class Past:
         generations = self.tables.setdefault(entry.table, [])
         if entry.kind is EntryKind.COPY_START:
             schema = TableSchema.from_json(entry.detail["schema"])
-            number = entry.detail["generation"]
-            generations.append(Generation(number, schema, entry.seq, entry.lsn, entry.lsn, entry.written_at))
+            kept = entry.detail.get("reference")
+            generations.append(
+                Generation(
+                    number=entry.detail["generation"],
+                    schema=schema,
+                    schema_lsn=entry.lsn,
+                    reference=TableSchema.from_json(kept) if kept else schema,
+                    copy_seq=entry.seq,
+                    copy_lsn=entry.lsn,
+                    from_lsn=entry.lsn,
+                    from_time=entry.written_at,
+                )
+            )
         elif generations and generations[-1].number == entry.detail["generation"]:
             generation = generations[-1]
             if entry.kind is EntryKind.COPY_CHUNK:
@@ -122,6 +137,7 @@ class Past:
         for table, change in schemas.items():
             for generation in self.tables.get(table, ())[-1:]:
                 generation.schema = TableSchema.from_json(change["schema"])
+                generation.schema_lsn = entry.lsn
                 generation.fills |= change["fills"]
                 generation.evolved = True
         for file in entry.files:

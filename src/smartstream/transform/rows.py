@@ -19,6 +19,16 @@ def trusted_rows(changes: pa.Table, schema: TableSchema) -> pa.Table:
     return pa.table(arrays, schema=target)
 
 
+def renamed(rows: pa.Table, old: TableSchema, new: TableSchema) -> pa.Table:
+    """Return rows of ``old.trusted_schema()`` under the names that ``new`` has for the same columns."""
+    if old == new:
+        return rows
+    names = {column.attnum: column.name for column in old.columns}
+    arrays = [rows[names[column.attnum]] for column in new.columns]
+    arrays += [rows[TRUSTED_LSN], _rename_flags(rows[UNTYPED], old, new)]
+    return pa.table(arrays, schema=new.trusted_schema())
+
+
 def same_key(old: TableSchema, new: TableSchema) -> bool:
     """Whether both schemas identify rows by the same columns (whatever their names)."""
     return [c.attnum for c in old.key_columns()] == [c.attnum for c in new.key_columns()]

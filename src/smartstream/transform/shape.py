@@ -7,8 +7,9 @@ an ``attnum`` made from its name, above those that PostgreSQL can give.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 from zlib import crc32
 
 import pyarrow as pa
@@ -73,6 +74,13 @@ def pg_type(kind: pa.DataType) -> PgType:
 def made_column(name: str, kind: pa.DataType) -> Column:
     """A column that the source does not have."""
     return Column(name, MADE_ATTNUM_MIN + crc32(name.encode()), pg_type(kind))
+
+
+def with_mark(text: str | None, mark: Mapping[str, Any]) -> str:
+    """Return a value of ``_quality`` with one more mark; columns that are null already stay in ``nulled``."""
+    marks = json.loads(text or "{}")
+    nulled = {*marks.get("nulled", ()), *mark.get("nulled", ())}
+    return json.dumps({**marks, **mark, **({"nulled": sorted(nulled)} if nulled else {})})
 
 
 def ruled_schema(schema: TableSchema, output: Iterable[Output]) -> TableSchema:

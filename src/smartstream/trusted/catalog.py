@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, RESTError
-from sqlalchemy import URL
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from smartstream.errors import (
     CatalogUnavailable,
@@ -70,7 +67,13 @@ def open_catalog(lake: LakeSettings) -> Catalog:
         properties = _catalog_properties(lake)
         kind = lake.catalog.type
         if kind == "sqlite":
+            from pyiceberg.catalog.sql import SqlCatalog  # SQLAlchemy only where it is needed
+
             catalog: Catalog = SqlCatalog(CATALOG_NAME, **properties)
+        elif kind == "glue":
+            from smartstream.trusted.glue import ZoneCatalog  # boto3 only where it is needed
+
+            catalog = ZoneCatalog(CATALOG_NAME, **properties)
         else:
             catalog = load_catalog(CATALOG_NAME, type=kind, **properties)
         for namespace in NAMESPACES:
@@ -125,6 +128,8 @@ def _catalog_properties(lake: LakeSettings) -> dict[str, str]:
 
 def _sqlite_url(database: str) -> str:
     """SQLAlchemy's URL of a SQLite file."""
+    from sqlalchemy import URL
+
     query = {"timeout": str(SQLITE_BUSY_S_MAX)}
     return URL.create("sqlite", database=database, query=query).render_as_string(hide_password=False)
 
@@ -158,16 +163,21 @@ def lake_errors(action: str) -> Iterator[None]:
         raise
     except CommitFailedException as error:
         raise CommitConflict(f"cannot {action}: {error}") from error
-    except OperationalError as error:
-        raise _from_sql(action, error) from error
-    except (SQLAlchemyError, RESTError) as error:
+    except RESTError as error:
         raise CatalogUnavailable(f"cannot {action}: {type(error).__name__}") from error
     except OSError as error:
         raise _from_os(action, error) from error
+    except Exception as error:
+        kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+        if "sqlalchemy.exc.OperationalError" in kinds:
+            raise _from_sql(action, error) from error
+        if "sqlalchemy.exc.SQLAlchemyError" in kinds:
+            raise CatalogUnavailable(f"cannot {action}: {type(error).__name__}") from error
+        raise
 
 
-def _from_sql(action: str, error: OperationalError) -> SmartStreamError:
-    """A database error of the catalog, by what SQLite says."""
+def _from_sql(action: str, error: Any) -> SmartStreamError:
+    """A database error of the catalog (SQLAlchemy's OperationalError), by what SQLite says."""
     text = str(error.orig)
     if "readonly" in text or "unable to open" in text:
         return LakeNotWritable(f"cannot {action}: {text}")

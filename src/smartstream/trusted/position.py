@@ -9,6 +9,7 @@ _LSN = "smartstream.lsn"
 _SEQ = "smartstream.seq"
 _GENERATION = "smartstream.generation"
 _RULES = "smartstream.rules"
+_NOTE = "smartstream.note."
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Position:
         seq: last entry of the manifest that was applied.
         generation: of the snapshot copy that the table is built on.
         rules: version of the rules that its rows went through; empty without rules.
+        notes: what else its writer wants to find again, name and text.
     """
 
     lsn: int
     seq: int
     generation: int
     rules: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
 
     def covers(self, other: Position) -> bool:
         """Whether a table at this position needs nothing that ``other`` would bring."""
@@ -39,6 +42,7 @@ class Position:
             _SEQ: str(self.seq),
             _GENERATION: str(self.generation),
             _RULES: self.rules,
+            **{f"{_NOTE}{name}": text for name, text in self.notes},
         }
 
     @staticmethod
@@ -49,4 +53,7 @@ class Position:
             seq=int(properties.get(_SEQ, "0")),
             generation=int(properties.get(_GENERATION, "0")),
             rules=properties.get(_RULES, ""),
+            notes=tuple(
+                sorted((n.removeprefix(_NOTE), text) for n, text in properties.items() if n.startswith(_NOTE))
+            ),
         )

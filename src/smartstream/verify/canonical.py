@@ -20,6 +20,9 @@ from smartstream.query.relation import sql_type
 from smartstream.schema import Kind, PgType
 
 BUCKETS = 1024
+ARGUMENTS_MAX = 100
+"""That many a function of PostgreSQL takes."""
+
 Sums = Mapping[int, tuple[int, int]]
 """Bucket of row hashes → (row count, sum of row hashes)."""
 _EPOCH_US = 946_684_800_000_000  # 2000-01-01, where PostgreSQL's time begins, in Unix microseconds
@@ -125,7 +128,9 @@ def lake_text(kind: PgType, value: str) -> str:
 
 def source_row(columns: Sequence[tuple[PgType, str]]) -> str:
     """Return PostgreSQL's expression for the text of these columns."""
-    return " || ".join(_field(source_text(kind, value), _is_closed(kind)) for kind, value in columns)
+    fields = [_field(source_text(kind, value), _is_closed(kind)) for kind, value in columns]
+    groups = (fields[start : start + ARGUMENTS_MAX] for start in range(0, len(fields), ARGUMENTS_MAX))
+    return " || ".join(f"concat({', '.join(group)})" for group in groups)
 
 
 def lake_row(columns: Sequence[tuple[PgType, str]], exact: Sequence[str | None] = ()) -> str:
@@ -141,7 +146,8 @@ def lake_row(columns: Sequence[tuple[PgType, str]], exact: Sequence[str | None] 
         if exact and exact[number]:
             text = f"coalesce({exact[number]}, {text})"
         fields.append(_field(text, _is_closed(kind)))
-    return " || ".join(fields)
+    # Not ||: each would keep its own copy of all that stands before it, for a whole batch of rows.
+    return f"concat({', '.join(fields)})"
 
 
 def source_hash(row: str, *, utf8: bool = True) -> str:

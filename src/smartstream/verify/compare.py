@@ -16,12 +16,12 @@ from functools import partial
 from smartstream.capture import slot
 from smartstream.capture.catalog import Discovery, discover
 from smartstream.capture.connect import connect
-from smartstream.config import Settings, matches, rules_of
-from smartstream.errors import RuleError, SourceError, VerifyError
+from smartstream.config import Settings, matches
+from smartstream.errors import RuleError, SchemaFrozen, SourceError, VerifyError
 from smartstream.lsn import format_lsn
+from smartstream.quality.contracted import rules_under_contract
 from smartstream.query.duckdb import engine
 from smartstream.schema import TableSchema
-from smartstream.transform.rules import compile_rules
 from smartstream.verify.canonical import FoundRow, Search, Sums
 from smartstream.verify.difference import added, differing_keys, search_of, total
 from smartstream.verify.judge import Judge
@@ -75,13 +75,17 @@ def verify(
         first = held.enter_context(closing(snapshot.session()))
         found = _chosen(discover(first, partial(matches, settings)), tables)
         lock(first, found.tables)
-        source = _SourceSums(snapshot, settings, held)
-        pending = {
-            schema.id: source.start(schema, chunks(first, schema), _judge(settings, schema))
-            for schema in found.tables
-        }
         lake = LakeReader(settings, clock=clock)
         held.callback(lake.close)
+        source = _SourceSums(snapshot, settings, held)
+        pending: dict[str, _Pending] = {}
+        for schema in found.tables:
+            try:
+                judge = _judge(settings, schema, lake, snapshot.lsn)
+            except SchemaFrozen as error:
+                pending[schema.id] = _Frozen(str(error))
+                continue
+            pending[schema.id] = source.start(schema, chunks(first, schema), judge)
         read = partial(slot.inspect, plain, settings.source.slot.name)
         if read() is not None:  # without a slot there is no pipeline to wait for
             active = partial(_active, read)
@@ -150,6 +154,16 @@ class _PendingTable:
 
 
 @dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A table whose contract does not allow what the source has made of it."""
+
+    reason: str
+
+
+_Pending = _PendingTable | PendingRuled | _Frozen
+
+
+@dataclass(frozen=True, slots=True)
 class _Comparison:
     """Everything that comparing a table needs."""
 
@@ -159,8 +173,10 @@ class _Comparison:
     plain: Session
     rows: bool
 
-    def table(self, schema: TableSchema, pending: _PendingTable | PendingRuled) -> TableReport:
+    def table(self, schema: TableSchema, pending: _Pending) -> TableReport:
         """Compare one table."""
+        if isinstance(pending, _Frozen):
+            return TableReport(schema.id, None, None, False, reason=pending.reason)
         if isinstance(pending, PendingRuled):
             return self._ruled(schema, pending)
         try:
@@ -230,10 +246,11 @@ def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
     return Discovery(tuple(schema for schema in found.tables if schema.id in wanted), ())
 
 
-def _judge(settings: Settings, schema: TableSchema) -> Judge | None:
-    """The rules of a table, None without any."""
-    rules = compile_rules(schema, rules_of(settings, schema.id))
-    return Judge(rules) if rules else None
+def _judge(settings: Settings, schema: TableSchema, lake: LakeReader, lsn: int) -> Judge | None:
+    """The rules of a table under its contract, None without any."""
+    state = lake.state.tables.get(schema.id)
+    rules = rules_under_contract(settings, schema, state, seen_lsn=lsn)
+    return Judge(rules, schema) if rules else None
 
 
 def _active(read: Callable[[], slot.SlotInfo | None]) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smartstream.quality.contracted import Rules
 from smartstream.schema import Column, Kind, PgType, TableSchema
 from smartstream.sql_text import literal
-from smartstream.transform.rules import Cleaned, CompiledRules, Verdict
+from smartstream.transform.rules import Cleaned, Verdict
 from smartstream.transform.shape import (
     BUSINESS_KEY,
     DISPOSITION,
@@ -23,6 +23,7 @@ from smartstream.transform.shape import (
     made_column,
     quarantine_schema,
     ruled_schema,
+    with_mark,
 )
 from smartstream.verify.overlay import column_name
 
@@ -46,9 +47,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """The rules of one table."""
+    """The rules of one table.
 
-    rules: CompiledRules
+    Attributes:
+        source: what the source calls its columns; ``rules.schema`` has the lake's names.
+    """
+
+    rules: Rules
+    source: TableSchema
 
     @property
     def shape(self) -> TableSchema:
@@ -132,7 +138,7 @@ def _with_nulls(table: pa.Table, cleaned: Cleaned, healed: np.ndarray) -> pa.Tab
         column = pc.if_else(pa.array(gone), nulls, table[name])
         table = table.set_column(index, table.schema.field(index), column)
     marks = [
-        json.dumps({**json.loads(text or "{}"), "nulled": columns}) if yes else text
+        with_mark(text, {"nulled": columns}) if yes else text
         for text, columns, yes in zip(table[QUALITY].to_pylist(), lists, healed, strict=True)
     ]
     index = table.schema.get_field_index(QUALITY)

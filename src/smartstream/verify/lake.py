@@ -25,7 +25,7 @@ from smartstream.query.duckdb import add_filesystem, engine
 from smartstream.query.relation import relation, sql_type
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
-from smartstream.schema import PgType, TableSchema
+from smartstream.schema import Column, PgType, TableSchema
 from smartstream.sql_text import literal
 from smartstream.transform.evolution import can_widen
 from smartstream.trusted.catalog import TRUSTED, open_catalog
@@ -251,29 +251,49 @@ class LakeReader:
     ) -> LakeTable:
         """The table with the canonical texts of the values that it keeps as text.
 
+        One join, however many columns have such values: each costs memory by itself.
+
         Args:
             names: attnum → names under which ``_untyped`` may know the column.
         """
-        flags = f"({table.relation}) WHERE {UNTYPED} IS NOT NULL"
         flagged = self.flagged(table.relation)
-        exact: list[str | None] = []
-        joins = ""
-        for column in table.schema.columns:
-            known = [name for name in names[column.attnum] if name in flagged]
-            if not known:
-                exact.append(None)
-                continue
-            raw = first_of(known, column_name(column))
-            query = f"SELECT DISTINCT {raw} FROM {flags} AND {raw} IS NOT NULL"
-            texts = [text for (text,) in self.connection.execute(query).fetchall()]
-            canonical = pa.array(texts_of(column.type, texts), pa.string())
-            name = f"exact_{next(self.numbers)}"
-            self.connection.register(name, pa.table({"raw": pa.array(texts, pa.string()), "text": canonical}))
-            joins += f" LEFT JOIN {name} ON {name}.raw = {raw}"
-            exact.append(f"{name}.text")
-        if not joins:
+        known = {
+            c.attnum: [name for name in names[c.attnum] if name in flagged] for c in table.schema.columns
+        }
+        columns = [column for column in table.schema.columns if known[column.attnum]]
+        if not columns:
             return table
-        return replace(table, exact=tuple(exact), joins=joins)
+        kept = ", ".join(first_of(known[column.attnum], column_name(column)) for column in columns)
+        raws = f"CASE WHEN {UNTYPED} IS NOT NULL THEN [{kept}] END"
+        name = f"exact_{next(self.numbers)}"
+        self._make_exact(name, f"SELECT DISTINCT {raws} AS raws FROM ({table.relation})", columns, texts_of)
+        place = {column.attnum: number for number, column in enumerate(columns, 1)}
+        exact = tuple(
+            f"{name}.texts[{place[c.attnum]}]" if c.attnum in place else None for c in table.schema.columns
+        )
+        return replace(table, exact=exact, joins=f" LEFT JOIN {name} ON {name}.raws = {raws}")
+
+    def _make_exact(self, name: str, query: str, columns: Sequence[Column], texts_of: TextsOf) -> None:
+        """Make a table of lists: ``raws``, as PostgreSQL prints them, and ``texts``, the canonical ones.
+
+        Args:
+            query: SQL for the different lists ``raws``.
+        """
+        lists, known = f"{name}_lists", f"{name}_known"
+        self.connection.execute(f"CREATE TEMP TABLE {lists} AS FROM ({query}) WHERE raws IS NOT NULL")
+        pieces = []
+        for number, column in enumerate(columns, 1):
+            found = f"SELECT DISTINCT raws[{number}] FROM {lists} WHERE raws[{number}] IS NOT NULL"
+            texts = [text for (text,) in self.connection.execute(found).fetchall()]
+            canonical = pa.array(texts_of(column.type, texts), pa.string())
+            numbers = pa.repeat(pa.scalar(number, pa.int64()), len(texts))
+            pieces.append(pa.table({"n": numbers, "raw": pa.array(texts, pa.string()), "text": canonical}))
+        self.connection.register(known, pa.concat_tables(pieces))
+        each = f"SELECT raws, unnest(raws) AS raw, generate_subscripts(raws, 1) AS n FROM {lists}"
+        self.connection.execute(
+            f"CREATE TEMP TABLE {name} AS SELECT raws, list(text ORDER BY n) AS texts"
+            f" FROM ({each}) LEFT JOIN {known} USING (n, raw) GROUP BY raws"
+        )
 
 
 def _columns(table: Table, live: LivePlan, schema: TableSchema) -> tuple[dict[int, str], LivePlan]:

@@ -44,7 +44,7 @@ class PendingRuled:
     @property
     def schema(self) -> TableSchema:
         """The source's table."""
-        return self.judge.rules.schema
+        return self.judge.source
 
     def places(self) -> Places:
         """Wait for all chunks; where each row must be, summed up."""

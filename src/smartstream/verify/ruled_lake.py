@@ -20,7 +20,7 @@ from smartstream.raw.lookup import last_rows
 from smartstream.schema import TRUSTED_LSN
 from smartstream.transform.dedupe import candidates, winners
 from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
-from smartstream.transform.rows import trusted_rows
+from smartstream.transform.rows import project, trusted_rows
 from smartstream.transform.shape import BUSINESS_KEY, ORDER_BY
 from smartstream.trusted.catalog import QUARANTINE
 from smartstream.trusted.plan import find_table, positioned
@@ -80,12 +80,12 @@ class RuledLake:
         held = self._held_view(quarantine, snapshot)
         names, flagged = names_of(placed.table, self._judge.shape), self._lake.flagged(view)
         view = self._without_stale(view, held)
-        changes = self._lake.changes(self._schema, self._lsn, placed.position)
+        changes = self._lake.changes(self._judge.source, self._lsn, placed.position)
         ids = tuple(one.snapshot_id if one else None for one in (placed.snapshot, snapshot))
         if changes is None:
             good, in_held = self.rows.good(view, names, flagged), self._hashed_held(held)
             return RuledTable(good, in_held, 0, ids)
-        net = fold(changes, self._schema)
+        net = fold(project(changes, self._judge.source, self._schema, {}), self._schema)
         if net.truncate:
             view, held = f"FROM ({view}) LIMIT 0", f"FROM ({held}) LIMIT 0"
         effect = self._effect(net, view, held, placed.position)

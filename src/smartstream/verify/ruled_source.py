@@ -21,7 +21,7 @@ from smartstream.capture.connect import adbc_connect
 from smartstream.capture.snapshot import read_exported
 from smartstream.query.relation import sql_type
 from smartstream.transform.dedupe import CANDIDATE, candidates, winners
-from smartstream.transform.rows import trusted_rows
+from smartstream.transform.rows import project, trusted_rows
 from smartstream.transform.shape import DUPLICATE
 from smartstream.verify.canonical import FoundRow, Search
 from smartstream.verify.judge import WHY, Judge, Judged
@@ -82,10 +82,10 @@ class RuledSource:
 
     def _judged(self, chunk: Chunk) -> Iterator[Judged]:
         """The chunk's rows, a batch at a time."""
-        schema = self._judge.rules.schema
+        own, schema = self._judge.source, self._judge.rules.schema
         with closing(adbc_connect(self._settings.source)) as source:
-            for changes in read_exported(source, schema, chunk.rows, snapshot=self._snapshot.name):
-                yield self._judge.judge(trusted_rows(changes, schema))
+            for changes in read_exported(source, own, chunk.rows, snapshot=self._snapshot.name):
+                yield self._judge.judge(trusted_rows(project(changes, own, schema, {}), schema))
 
     def _batch_sums(self, judged: Judged) -> Places:
         """Sums of a batch; rows that have a business key wait for all others."""

@@ -8,8 +8,17 @@ what becomes of each row.
 """
 
 from smartstream.transform.rules.compile import compile_rules
-from smartstream.transform.rules.compiled import Cleaned, CompiledRules, OutputColumn
+from smartstream.transform.rules.compiled import Cleaned, CompiledRules, OutputColumn, no_rules
 from smartstream.transform.rules.dedupe import Dedupe
 from smartstream.transform.rules.verdict import Test, Verdict
 
-__all__ = ["Cleaned", "CompiledRules", "Dedupe", "OutputColumn", "Test", "Verdict", "compile_rules"]
+__all__ = [
+    "Cleaned",
+    "CompiledRules",
+    "Dedupe",
+    "OutputColumn",
+    "Test",
+    "Verdict",
+    "compile_rules",
+    "no_rules",
+]

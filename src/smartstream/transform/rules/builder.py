@@ -51,6 +51,7 @@ class Builder:
     texts: set[str] = field(default_factory=set)
     required: set[str] = field(default_factory=set)
     _rule: CleanRule | CheckRule | None = None
+    _kind: str = "metric"
     _names: set[str] = field(default_factory=set)
     _made: int = 0
 
@@ -62,9 +63,9 @@ class Builder:
         """Where the rule stands that is compiled."""
         return self._rule.place if self._rule else Place()
 
-    def begin(self, rule: CleanRule | CheckRule) -> None:
-        """Go on to the next rule."""
-        self._rule = rule
+    def begin(self, rule: CleanRule | CheckRule | str) -> None:
+        """Go on to the next rule, or to what acts like one and is called so."""
+        self._rule, self._kind = (None, rule) if isinstance(rule, str) else (rule, rule.kind)
 
     def wrong(self, message: str, *inner: str | int) -> RuleInvalid:
         """The error of a rule that does not fit the table, at its line."""
@@ -175,7 +176,7 @@ class Builder:
     @property
     def kind(self) -> str:
         """The name of the rule."""
-        return self._rule.kind if self._rule else "metric"
+        return self._kind
 
     @property
     def label(self) -> str:

@@ -16,6 +16,7 @@ from smartstream.transform.rules.compiled import CompiledRules, OutputColumn
 from smartstream.transform.rules.dedupe import Dedupe, dedupe
 from smartstream.transform.rules.shape import OWN_PREFIX, Slot, flag_of
 from smartstream.transform.rules.steps import stages_of
+from smartstream.transform.rules.unrepresentable import concerns, unrepresentable
 from smartstream.transform.rules.verdict import Test
 
 FORMAT = 1
@@ -59,7 +60,7 @@ def compile_rules(schema: TableSchema, table: TableRules) -> CompiledRules | Non
         RuleInvalid: a rule does not fit the table; the message begins with ``file:line``.
     """
     of_rows = [check for check in table.metrics if check.of_rows]
-    if not table.clean and not table.row_rules and not of_rows:
+    if not (table.clean or table.row_rules or of_rows or concerns(schema, table)):
         return None
     builder = Builder(schema, table)
     _refuse_names(builder)
@@ -72,9 +73,11 @@ def compile_rules(schema: TableSchema, table: TableRules) -> CompiledRules | Non
         result = _CLEAN[rule.kind](builder, rule.body)
         keys += result if isinstance(result, list) else []
         digests_ += [result] if isinstance(result, str) else []
+    unrepresentable(builder)
     for check in table.row_rules:
         builder.begin(check)
         _QUALITY[check.kind](builder, check.body)
+    builder.begin("metric")
     checks.metrics(builder, table.metrics)
     business_key = _dedupe(builder, once)
     return _compiled(builder, business_key, tuple(keys), _version(builder, digests_))
@@ -167,5 +170,7 @@ def _version(builder: Builder, code: Sequence[str]) -> str:
         "key": list(builder.schema.key),
         "code": list(code),
     }
+    if concerns(builder.schema, table):
+        said["unrepresentable"] = table.unrepresentable
     text_ = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text_.encode()).hexdigest()[:16]

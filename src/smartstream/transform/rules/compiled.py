@@ -216,6 +216,16 @@ class CompiledRules:
         return flags.without(gone, settled)
 
 
+def no_rules(schema: TableSchema, on_bad_update: OnBadUpdate) -> CompiledRules:
+    """Return rules that leave every row as it is."""
+    output = tuple(
+        OutputColumn(column.name, column.type.arrow, column, frozenset({column.name}))
+        for column in schema.columns
+    )
+    nothing: frozenset[str] = frozenset()
+    return CompiledRules(schema, "", output, None, on_bad_update, nothing, (), (), nothing, nothing)
+
+
 def _query(
     statement: Statement, columns: Mapping[str, pa.ChunkedArray], count: int, table: str
 ) -> dict[str, pa.ChunkedArray]:

@@ -1,0 +1,132 @@
+"""``analytics.model_runs``: one row for each run of a model, failed ones too."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from smartstream.errors import CommitConflict
+from smartstream.schema import TRUSTED_LSN, TableSchema
+from smartstream.transform.shape import made_column
+from smartstream.trusted.catalog import ANALYTICS, LakeCatalog
+from smartstream.trusted.engine import Engine
+from smartstream.trusted.plan import find_table
+from smartstream.trusted.position import Position
+from smartstream.trusted.table import TrustedTable
+
+OK, FAILED, UNCHANGED = "ok", "failed", "unchanged"
+TABLE = "model_runs"
+ATTEMPTS_MAX = 5
+
+_TEXT, _INT, _TIME = pa.string(), pa.int64(), pa.timestamp("us", tz="UTC")
+_COLUMNS = {
+    "model": _TEXT,
+    "run_id": _TEXT,
+    "started_at": _TIME,
+    "ended_at": _TIME,
+    "scheduled_for": _TIME,
+    "status": _TEXT,
+    "mode": _TEXT,
+    "version": _TEXT,
+    "sha256": _TEXT,
+    "rows_read": _INT,
+    "rows_scored": _INT,
+    "rows_unchanged": _INT,
+    "rows_removed": _INT,
+    "rows_quarantined": _INT,
+    "watermark": _TEXT,
+    "lsn": _INT,
+    "drifted": _TEXT,
+    "error": _TEXT,
+    "message": _TEXT,
+}
+RUNS_SCHEMA = TableSchema(
+    oid=0,
+    schema="public",
+    name=TABLE,
+    columns=tuple(made_column(name, kind) for name, kind in _COLUMNS.items()),
+    key=("model", "run_id", "started_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run.
+
+    Attributes:
+        run_id: of model, query and input range: the same input gives the same.
+        status: ok, failed, or unchanged when there was nothing new to score.
+        mode: full, or incremental.
+        rows_read: features that were computed.
+        rows_unchanged: of these, equal to those of the prediction that is there.
+        rows_removed: predictions whose key is gone.
+        rows_quarantined: keys whose features or prediction could not be used.
+        watermark: table → identity and snapshot, as JSON.
+        lsn: the source's position up to which the tables were complete.
+        drifted: columns that drifted, with ``, `` between them; None: none.
+        error, message: of a failed run.
+    """
+
+    model: str
+    run_id: str
+    started_at: datetime
+    ended_at: datetime
+    scheduled_for: datetime | None
+    status: str
+    mode: str
+    version: str
+    sha256: str
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_unchanged: int = 0
+    rows_removed: int = 0
+    rows_quarantined: int = 0
+    watermark: str = "{}"
+    lsn: int = 0
+    drifted: str | None = None
+    error: str | None = None
+    message: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        moments = ("started_at", "ended_at", "scheduled_for")
+        found = asdict(self)
+        return found | {name: found[name].isoformat() if found[name] else None for name in moments}
+
+
+def record(catalog: LakeCatalog, report: RunReport, engine: Engine) -> None:
+    """Add a run; beside runs of other models that end at the same moment."""
+    append_rows(catalog, RUNS_SCHEMA, [{**asdict(report), TRUSTED_LSN: report.lsn}], engine)
+
+
+def append_rows(
+    catalog: LakeCatalog, schema: TableSchema, rows: list[dict[str, Any]] | pa.Table, engine: Engine
+) -> None:
+    """Add rows to a table of analytics that several models share."""
+    made = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema.trusted_schema())
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        table = TrustedTable.open(catalog, schema, namespace=ANALYTICS, engine=engine)
+        table.evolve(schema)
+        held = table.position
+        # A writer's own number, so that another one's commit is never taken for ours.
+        position = Position(held.lsn, held.seq + 1, 1, rules=secrets.token_hex(8))
+        try:
+            table.commit(add=table.write(made), delete=None, position=position)
+            return
+        except CommitConflict:
+            if attempt == ATTEMPTS_MAX:
+                raise
+
+
+def runs_of(catalog: LakeCatalog, model: str | None = None) -> list[RunReport]:
+    """The runs that are recorded, the latest first."""
+    table = find_table(catalog, ANALYTICS, TABLE)
+    if table is None:
+        return []
+    rows = table.scan().to_arrow().select(list(_COLUMNS)).to_pylist()
+    found = [RunReport(**row) for row in rows if model is None or row["model"] == model]
+    return sorted(found, key=lambda run: run.started_at, reverse=True)
