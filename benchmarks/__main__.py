@@ -25,7 +25,8 @@ FULL: dict[str, Benchmark] = {
     "apply_1m": lambda: apply.run(1_000_000, (1_000, 10_000, 100_000)),
     "rules": lambda: rules.run(1_000_000, 100_000),
     "dms": lambda: dms.run(200_000),
-    "scoring": lambda: scoring.run(1_000_000),
+    "scoring": lambda: scoring.run(1_000_000, 500, 6),
+    "scoring_light": lambda: scoring.run(1_000_000, 100, 4),
     "apply_4m": lambda: apply.run(4_000_000, (1_000, 10_000, 100_000)),
 }
 QUICK: dict[str, Benchmark] = {
@@ -37,7 +38,8 @@ QUICK: dict[str, Benchmark] = {
     "apply_1m": lambda: apply.run(200_000, (1_000, 10_000)),
     "rules": lambda: rules.run(200_000, 100_000),
     "dms": lambda: dms.run(50_000),
-    "scoring": lambda: scoring.run(100_000),
+    "scoring": lambda: scoring.run(100_000, 500, 6),
+    "scoring_light": lambda: scoring.run(100_000, 100, 4),
 }
 
 # What is wanted on 2 cores, of the full sizes: at least (ratios), at most (the rest).
@@ -50,6 +52,7 @@ WANTED: dict[str, dict[str, float]] = {
     "rules": {"with_for_without": 1.5},
     "dms": {"records_per_cpu_second": 200_000},
     "scoring": {"bare_ratio": 0.6, "full_for_one_percent_ratio": 20},
+    "scoring_light": {"bare_ratio": 0.6, "full_for_one_percent_ratio": 20},
 }
 
 

@@ -57,12 +57,14 @@ def doubling_model(path: Path, factor: float = 2.0) -> None:
 class ModelLake:
     """A project with tables and models in a folder."""
 
-    def __init__(self, folder: Path, rng: random.Random, models: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, rng: random.Random, models: list[dict[str, Any]], lake: Any = None
+    ) -> None:
         self.rng, self.now = rng, datetime(2026, 1, 1, tzinfo=UTC)
         self.settings = Settings.model_validate(
             {
                 "source": {"url": "postgresql://unused"},
-                "lake": {"warehouse": str(folder / "lake")},
+                "lake": lake or {"warehouse": str(folder / "lake")},
                 "limits": {"threads": 1},
                 "maintenance": {"small_files_max": 2, "grace": 0, "snapshots_max": 4},
                 "models": models,

@@ -38,6 +38,7 @@ COMMANDS = (
     "verify",
     "quarantine",
     "rebuild",
+    "model",
     "resync",
     "maintain",
     "contract",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +12,7 @@ from smartstream.cli.app import app, invocation
 from smartstream.cli.render import as_json, next_step
 
 if TYPE_CHECKING:
+    from smartstream.config import Settings
     from smartstream.query.why import Reason
 
 _OPS = {"r": "copied", "i": "inserted", "u": "updated", "d": "deleted", "t": "truncated"}
@@ -23,8 +26,14 @@ def why(
     key: Annotated[str, typer.Argument(help="The row's key: 7, or 7,x in key order, or id=7,code=x.")],
     json_output: Annotated[bool, typer.Option("--json", help="As JSON, values in full.")] = False,
 ) -> None:
-    """Tell the life of a row: every change, what the rules say to it, which commit holds it."""
+    """Tell the life of a row: every change, what the rules say to it, which commit holds it.
+
+    Of analytics.MODEL: which model made a prediction, from which snapshots and changes.
+    """
     settings = invocation(context).settings()
+    if table.startswith("analytics."):
+        _prediction(settings, table.removeprefix("analytics."), key, json_output)
+        return
     from smartstream.query.why import why as ask
 
     found = ask(settings, table, key)
@@ -34,6 +43,34 @@ def why(
     for reason in found.reasons:
         typer.echo("\n".join(_lines(reason)) + "\n")
     next_step(f'`smartstream sql "FROM history.…"` shows the versions of all rows of {found.table}.')
+
+
+def _prediction(settings: Settings, name: str, key: str, json_output: bool) -> None:
+    """Where a prediction comes from, and the last change of the row that it is about."""
+    from smartstream.errors import QueryError, SchemaError
+    from smartstream.inference.lineage import lineage
+    from smartstream.query.why import why as ask
+
+    found = lineage(settings, name, key)
+    reasons: Sequence[Reason] = ()
+    with suppress(QueryError, SchemaError):  # where the model's key is not this table's
+        reasons = ask(settings, found.first_table, key).reasons
+    if json_output:
+        as_json({"ok": True, **found.to_dict(), "changes": [reason.to_dict() for reason in reasons]})
+        return
+    said = ", ".join(f"{column} = {value}" for column, value in found.values.items())
+    typer.echo(f"{', '.join(f'{column}={value}' for column, value in found.key.items())}: {said}")
+    typer.echo(f"  model {found.model}, version {found.version}, sha256 {found.sha256}")
+    typer.echo(f"  run {found.run_id}, {found.predicted_at}; source complete up to {found.lsn}")
+    for table, snapshot in found.snapshots.items():
+        typer.echo(f"  read {table}: snapshot {snapshot}")
+    for mark in (found.stale and f"stale: {found.stale}", found.closed_at and f"closed: {found.closed_at}"):
+        if mark:
+            typer.echo(f"  {mark}")
+    typer.echo("")
+    for reason in reasons[-1:]:
+        typer.echo("\n".join(_lines(reason)) + "\n")
+    next_step(f"`smartstream why {found.first_table} {key}` tells the whole life of the row.")
 
 
 def _lines(reason: Reason) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from smartstream.inference.config import ModelSettings
 from smartstream.inference.models.model import Model
 from smartstream.inference.models.signature import as_inputs, bad_rows
 from smartstream.inference.outputs import OutputTable, held_schema, key_fields, output_schema
+from smartstream.inference.runs import OK, runs_of
 from smartstream.query.duckdb import add_filesystem
 from smartstream.query.relation import relation, sql_type
 from smartstream.schema import TableSchema
@@ -27,8 +27,10 @@ from smartstream.sql_text import quoted
 from smartstream.transform.keys import find_keys, unique_keys
 from smartstream.trusted.catalog import ANALYTICS, LakeCatalog
 from smartstream.trusted.engine import Engine
+from smartstream.trusted.locate import Located
 from smartstream.trusted.plan import find_table, plan
 from smartstream.trusted.position import Position
+from smartstream.trusted.table import TrustedTable
 
 FEATURES = "features"
 """Table of the run's DuckDB: the features with their hash."""
@@ -46,6 +48,8 @@ class Occasion:
         notes: that the latest predictions are committed with.
         keys: that the features are of; None: all that there are.
         anew: whether every prediction is replaced.
+        last_run: id of the last run that ended; empty without one.
+        check: raises ModelTimeout when the run has taken too long.
     """
 
     model: ModelSettings
@@ -58,6 +62,8 @@ class Occasion:
     notes: tuple[tuple[str, str], ...]
     keys: pa.Table | None
     anew: bool
+    last_run: str
+    check: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -112,13 +118,16 @@ class Predictor:
         wanted = self._run.keys
         present = self._everything() if wanted is None else self._latest.find(wanted, _COMPARED)
         left = self._latest.whole(self._left(present))
-        files = self._latest.table.write(self._predicted(present))
+        numbers = [one.name for one in self._model.outputs if pa.types.is_floating(one.type)]
+        files = self._latest.table.write(self._predicted(present), plain=[out.FEATURES_HASH, *numbers])
         kept = self._kept(present)
         closed = _with(left, out.CLOSED_AT, pa.repeat(pa.scalar(self._run.started_at), len(left)))
         self._counts.removed = left.num_rows
         self._hold(wanted)
         self._remember(files, closed)
-        more = [kept, closed] if self._run.model.on_delete == "close" else [kept]
+        more = (
+            [kept, closed, self._closed_before(present)] if self._run.model.on_delete == "close" else [kept]
+        )
         files += self._latest.table.write(pa.concat_tables([self._shaped(one) for one in more]))
         self._commit(files, kept, left)
         return self._counts
@@ -149,6 +158,15 @@ class Predictor:
         gone = pc.and_(pa.array(at < 0), pc.is_null(present[out.CLOSED_AT]))
         return self._typed(present.filter(gone))
 
+    def _closed_before(self, present: pa.Table) -> pa.Table:
+        """Where all rows are replaced: those that were closed, and whose key has not come back."""
+        if not self._run.anew:
+            return self._latest.schema.trusted_schema().empty_table()
+        closed = self._typed(present.filter(pc.is_valid(present[out.CLOSED_AT])))
+        features = self._connection.sql(f"SELECT {self._list} FROM {FEATURES}").to_arrow_table()
+        at = find_keys(self._typed(features), closed, self._names)
+        return self._latest.whole(closed.filter(pa.array(at < 0)))
+
     def _predicted(self, present: pa.Table) -> Iterator[pa.Table]:
         """Chunks of new predictions; what can't be predicted is put aside."""
         sql = f"SELECT * FROM {FEATURES}"
@@ -159,6 +177,7 @@ class Predictor:
             sql = f"SELECT f.* FROM {FEATURES} f ANTI JOIN present p ON {same} AND {there}"
         for batch in self._connection.sql(sql).to_arrow_reader(self._run.model.chunk_rows):
             good = self._chunk(pa.Table.from_batches([batch]))
+            self._run.check()
             self._counts.scored += good.num_rows
             if good.num_rows:
                 yield good
@@ -186,8 +205,7 @@ class Predictor:
         if self._run.model.explain and chunk.num_rows:
             why = self._model.explain(inputs, self._run.model.explain)
             if why is not None:
-                texts = pa.array([json.dumps(one) for one in why.to_pylist()], pa.string())
-                rows = rows.append_column(out.EXPLANATION, texts)
+                rows = rows.append_column(out.EXPLANATION, _as_json(why))
         return self._latest.complete(rows, self._constants, self._run.lsn)
 
     def _put_aside(self, chunk: pa.Table, bad: np.ndarray, reasons: pa.Array) -> None:
@@ -224,11 +242,20 @@ class Predictor:
             return
         gone = self._shaped(_with(closed, out.RUN_ID, pa.repeat(self._run.run_id, len(closed))))
         rows = itertools.chain(self._latest.written(files), [gone] if gone.num_rows else [])
-        names = self._history.names
-        nothing = self._history.schema.arrow_schema().empty_table()
-        self._history.replace(
-            (one.select(names) for one in rows), nothing, run_id=self._run.run_id, lsn=self._run.lsn
-        )
+        table, names = self._history.table, self._history.names
+        files = table.write(one.select(names) for one in rows)
+        held = table.position
+        position = Position(max(held.lsn, self._run.lsn), held.seq + 1, 1, self._run.run_id)
+        table.commit(add=files, delete=self._left_by_a_run_cut_off(table), position=position)
+
+    def _left_by_a_run_cut_off(self, table: TrustedTable) -> Located | None:
+        """What a run has added to the history that never came to its end: it is as if it had not been."""
+        writer = table.position.rules
+        if writer in ("", self._run.last_run):
+            return None
+        if any(run.run_id == writer and run.status == OK for run in runs_of(self._run.catalog)):
+            return None  # history was kept, then not, and is kept again
+        return table.locate_by(pa.table({out.RUN_ID: pa.array([writer], pa.string())}))
 
     def _commit(self, files: list[Any], kept: pa.Table, left: pa.Table) -> None:
         """Make the latest predictions visible, with the run's notes."""
@@ -249,6 +276,18 @@ class Predictor:
     def _shaped(self, rows: pa.Table) -> pa.Table:
         """Rows in the shape of the latest predictions."""
         return rows.select(self._latest.names).cast(self._latest.schema.trusted_schema())
+
+
+def _as_json(why: pa.Array) -> pa.Array:
+    """Contributions as JSON text, one list a row."""
+    why = pa.concat_arrays([why]) if isinstance(why, pa.Array) else why.combine_chunks()
+    parts = why.flatten()
+    names = pc.replace_substring(pc.replace_substring(parts.field("feature"), "\\", "\\\\"), '"', '\\"')
+    numbers = parts.field("contribution").cast(pa.string())
+    texts = pc.binary_join_element_wise('{"feature": "', names, '", "contribution": ', numbers, "}", "")
+    offsets = pc.subtract(why.offsets, why.offsets[0])
+    lists = pa.ListArray.from_arrays(offsets, texts)
+    return pc.binary_join_element_wise("[", pc.binary_join(lists, ", "), "]", "")
 
 
 def _not_finite(found: pa.Table) -> np.ndarray:

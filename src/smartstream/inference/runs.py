@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -130,3 +131,21 @@ def runs_of(catalog: LakeCatalog, model: str | None = None) -> list[RunReport]:
     rows = table.scan().to_arrow().select(list(_COLUMNS)).to_pylist()
     found = [RunReport(**row) for row in rows if model is None or row["model"] == model]
     return sorted(found, key=lambda run: run.started_at, reverse=True)
+
+
+def stale_since(runs: Sequence[RunReport]) -> datetime | None:
+    """When the predictions of a model ceased to follow its tables: at the first failed run since a good one.
+
+    Rows are not marked for this: a million of them would be written to say one thing.
+
+    Args:
+        runs: of one model, the latest first; see ``runs_of``.
+    Returns:
+        None while the last run has ended well, and before the first.
+    """
+    since = None
+    for run in runs:
+        if run.status != FAILED:
+            break
+        since = run.started_at
+    return since

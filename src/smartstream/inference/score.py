@@ -25,6 +25,7 @@ from smartstream.errors import FeaturesInvalid, LakeError, SmartStreamError
 from smartstream.inference import outputs as out
 from smartstream.inference import watch
 from smartstream.inference.config import ModelSettings
+from smartstream.inference.deadline import time_limit
 from smartstream.inference.features.pinned import Pinned, Watermark
 from smartstream.inference.features.query import read_query
 from smartstream.inference.features.tree import AFFECTED
@@ -41,6 +42,7 @@ from smartstream.trusted.catalog import ANALYTICS, LakeCatalog, open_catalog
 from smartstream.trusted.engine import Engine
 from smartstream.trusted.pins import pin
 from smartstream.trusted.plan import find_table
+from smartstream.trusted.position import Position
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,10 +83,10 @@ def run_model(
         run = _Run(settings, model, catalog, work, clock, mode or model.mode, scheduled_for)
         try:
             report = run.score()
-        except SmartStreamError as error:
+        except Exception as error:  # also what a library or a defect of ours raises: the run has failed
             report = run.failed(error)
             extra = {"event": "model_failed", "model": model.name, "error": type(error).__name__}
-            _LOG.error("model %s: the run failed: %s", model.name, error, extra=extra)
+            _LOG.error("model %s: the run failed: %s", model.name, report.message, extra=extra)
             record(catalog, report, work)
             raise
         if report.status == OK:
@@ -137,15 +139,21 @@ class _Run:
             if notes.get("run") == self.run_id or (not anew and since == self.watermark):
                 return self._report(UNCHANGED)
             self._keep(pinned, since)
-            deltas = None if anew else pinned.deltas(since, self.engine)
-            with pinned.opened(self.settings.limits, since if deltas is not None else None) as connection:
+            again = anew or self._was_cut_off(notes)
+            deltas = None if again else pinned.deltas(since, self.engine)
+            limits = self.settings.limits
+            with (
+                pinned.opened(limits, since if deltas is not None else None) as connection,
+                time_limit(self.model.timeout, f"model {self.model.name}", connection) as check,
+            ):
                 keys = self._compute(connection, pinned, deltas)
+                last = notes.get("run", "")
                 notes = {"watermark": self.watermark.to_json(), "nature": nature, "run": self.run_id}
-                occasion = self._occasion(notes, keys, anew=anew)
+                occasion = self._occasion(notes, keys, last, check, anew=anew)
                 self._write(connection, models, occasion)
                 drifted: tuple[str, ...] = ()
                 if self.counts.scored:
-                    drifted = watch.watch(occasion, connection, champion, self.settings.limits, folder)
+                    drifted = watch.watch(occasion, connection, champion, folder)
         return self._report(OK, drifted=", ".join(drifted) or None)
 
     def _keep(self, pinned: Pinned, since: Watermark) -> None:
@@ -162,9 +170,10 @@ class _Run:
                 extra = {"event": "snapshot_not_kept", "model": self.model.name, "table": name}
                 _LOG.info("model %s: the snapshot of %s is not kept", self.model.name, name, extra=extra)
 
-    def failed(self, error: SmartStreamError) -> RunReport:
-        """What is recorded of a run that failed."""
-        return self._report(FAILED, error=type(error).__name__, message=str(error))
+    def failed(self, error: Exception) -> RunReport:
+        """What is recorded of a run that failed; only our own errors are known to show no values."""
+        text = str(error) if isinstance(error, SmartStreamError) else "an error that is not ours"
+        return self._report(FAILED, error=type(error).__name__, message=text)
 
     def _report(self, status: str, **more: Any) -> RunReport:
         """The run as it is now."""
@@ -208,6 +217,20 @@ class _Run:
         prefix = "smartstream.note."
         return {n.removeprefix(prefix): t for n, t in table.properties.items() if n.startswith(prefix)}
 
+    def _was_cut_off(self, notes: dict[str, str]) -> bool:
+        """Whether a run has written one of the tables since, and not come to the last one.
+
+        Its input may be gone by now: what it left is found by looking at all keys.
+        """
+        model = self.model
+        names = [model.table, *([f"{model.table}{out.CHALLENGER}"] if model.challenger else [])]
+        endings = ["", out.HELD, *([out.HISTORY] if model.keep != "latest" else [])]
+        for name in (f"{name}{ending}" for name in names for ending in endings):
+            table = find_table(self.catalog, ANALYTICS, name)
+            if table is not None and Position.from_properties(table.properties).rules != notes.get("run"):
+                return True
+        return False
+
     def _compute(self, connection: duckdb.DuckDBPyConnection, pinned: Pinned, deltas: Any) -> pa.Table | None:
         """Make the table of features; returns the keys that it was made for, None for all."""
         keys = pinned.affected_keys(connection, deltas) if deltas is not None else None
@@ -231,8 +254,9 @@ class _Run:
         """Each key once, and never null."""
         names = ", ".join(quoted(name) for name in self.model.key)
         nulls = " OR ".join(f"{quoted(name)} IS NULL" for name in self.model.key)
+        key = names if len(self.model.key) == 1 else f"({names})"
         ((empty, rows, different),) = connection.sql(
-            f"SELECT count(*) FILTER ({nulls}), count(*), count(DISTINCT ({names})) FROM {FEATURES}"
+            f"SELECT count(*) FILTER ({nulls}), count(*), count(DISTINCT {key}) FROM {FEATURES}"
         ).fetchall()
         if empty:
             raise FeaturesInvalid(f"{pinned.query.path}: {empty} rows have no key ({names})")
@@ -242,7 +266,15 @@ class _Run:
                 hint="Group by the key, or join only tables that have one row for it.",
             )
 
-    def _occasion(self, notes: dict[str, str], keys: pa.Table | None, *, anew: bool) -> Occasion:
+    def _occasion(
+        self,
+        notes: dict[str, str],
+        keys: pa.Table | None,
+        last: str,
+        check: Callable[[], None],
+        *,
+        anew: bool,
+    ) -> Occasion:
         """What all predictions of this run share."""
         return Occasion(
             self.model,
@@ -255,6 +287,8 @@ class _Run:
             tuple(sorted(notes.items())),
             None if anew else keys,
             anew,
+            last,
+            check,
         )
 
     def _write(self, connection: duckdb.DuckDBPyConnection, models: list[Model], occasion: Occasion) -> None:

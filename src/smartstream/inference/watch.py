@@ -27,7 +27,7 @@ from smartstream.inference.outputs import FEATURES_HASH
 from smartstream.inference.predict import FEATURES, Occasion
 from smartstream.inference.profile import Profile, Profiler
 from smartstream.inference.runs import append_rows
-from smartstream.query.duckdb import add_filesystem, engine
+from smartstream.query.duckdb import add_filesystem
 from smartstream.query.relation import relation
 from smartstream.sql_text import literal, quoted
 from smartstream.trusted.catalog import ANALYTICS
@@ -44,7 +44,6 @@ def watch(
     occasion: Occasion,
     connection: duckdb.DuckDBPyConnection,
     model: Model,
-    limits: object,
     folder: Path | None,
 ) -> tuple[str, ...]:
     """Profile the features that a run has read, compare them with the baseline, keep both.
@@ -58,7 +57,7 @@ def watch(
         ConfigInvalid: the training file can't be read.
     """
     about = _about(occasion, model, "feature")
-    baseline, name = _baseline(occasion, about, limits, folder)
+    baseline, name = _baseline(occasion, about, connection, folder)
     profiler = Profiler(baseline)
     for batch in connection.sql(_sample(connection, model)).to_arrow_reader(CHUNK_ROWS):
         profiler.add(pa.Table.from_batches([batch]))
@@ -93,7 +92,7 @@ def _sample(connection: duckdb.DuckDBPyConnection, model: Model) -> str:
 
 
 def _baseline(
-    occasion: Occasion, about: Measured, limits: object, folder: Path | None
+    occasion: Occasion, about: Measured, connection: duckdb.DuckDBPyConnection, folder: Path | None
 ) -> tuple[Profile | None, str]:
     """The profile to compare with, and what it is of."""
     training = occasion.model.drift.baseline
@@ -102,15 +101,11 @@ def _baseline(
     table = find_table(occasion.catalog, ANALYTICS, PROFILE_SCHEMA.lake_name)
     if table is None:
         return None, ""
-    connection = engine(limits)  # type: ignore[arg-type]
-    try:
-        add_filesystem(connection, [table])
-        rows = connection.sql(
-            f"SELECT * FROM ({relation(plan(table))}) WHERE is_baseline AND side = 'feature' "
-            f"AND model = {literal(about.model)} AND version = {literal(about.version)}"
-        ).to_arrow_table()
-    finally:
-        connection.close()
+    add_filesystem(connection, [table])
+    rows = connection.sql(
+        f"SELECT * FROM ({relation(plan(table))}) WHERE is_baseline AND side = 'feature' "
+        f"AND model = {literal(about.model)} AND version = {literal(about.version)}"
+    ).to_arrow_table()
     return (profile_of(rows), rows["run_id"][0].as_py()) if rows.num_rows else (None, "")
 
 

@@ -135,7 +135,9 @@ class TrustedTable:
                 self._current = load_view(self.iceberg)
             return self._current
 
-    def write(self, rows: pa.Table | Iterable[pa.RecordBatch | pa.Table]) -> list[DataFile]:
+    def write(
+        self, rows: pa.Table | Iterable[pa.RecordBatch | pa.Table], *, plain: Iterable[str] = ()
+    ) -> list[DataFile]:
         """Write rows to data files with field ids and column bounds; nothing is visible yet.
 
         The files are safe from garbage collection in this process until they are
@@ -143,14 +145,12 @@ class TrustedTable:
 
         Args:
             rows: (n, ``schema.trusted_schema()``), columns in any order.
+            plain: columns besides the key whose values are nearly always distinct.
         Raises:
             LakeNotWritable, DiskFull, StoreUnavailable: the store refused.
         """
-        evolution = self._replacement
-        view = self.view()
-        if evolution is not None:
-            return self.write_as(evolution.schema, evolution.source.key, in_batches(rows))
-        return self.write_as(view.schema, view.source.key, in_batches(rows))
+        now = self._replacement or self.view()
+        return self.write_as(now.schema, (*now.source.key, *plain), in_batches(rows))
 
     def write_as(
         self, schema: Schema, key: Iterable[str], batches: Iterable[pa.RecordBatch]
