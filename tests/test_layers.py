@@ -71,6 +71,7 @@ USERS: dict[str, set[str]] = {
     "adbc_driver_postgresql": {"capture"},
     "adbc_driver_manager": {"capture"},
     "pyiceberg": {"trusted"},
+    "sqlglot": {"inference/features"},
     # The stand-in for DMS speaks to Kinesis, and checks requests by botocore's model of DMS.
     "boto3": {"raw/s3_store.py", "aws", "testing/local_dms", "inference/models/sagemaker.py"},
     "botocore": {"raw/s3_store.py", "aws", "testing/local_dms", "inference/models/sagemaker.py"},

@@ -174,3 +174,22 @@ def test_closed_predictions_outlive_a_full_run(project: Path, seed: str) -> None
     put(lake, {1: 8, 2: 7})
     lake.run("m", mode="full")
     assert {row["id"]: row["_closed_at"] for row in lake.read("m")} == {1: None, 2: None}
+
+
+def test_a_key_of_two_columns_in_letters_of_their_own(project: Path, seed: str) -> None:
+    (project / "days.sql").write_text(
+        'SELECT d.person AS "Who", d.day AS "Day", d.hours + coalesce(p.pay, 0) AS pay '
+        "FROM days d LEFT JOIN people p ON p.id = d.person"
+    )
+    lake = ModelLake(project, random.Random(seed), [model("m", "days.sql", key=["Who", "Day"], keep="both")])
+    lake.change("days", 30)
+    lake.change("people", 8)
+    for _ in range(6):
+        lake.run("m")
+        people, days = lake.rows["people"], lake.rows["days"]
+        pay = {key: (row[0], (people.get(key[:1]) or (0, 0))[1] or 0) for key, row in days.items()}
+        good = {key: 2.0 * (hours + more) for key, (hours, more) in pay.items() if hours is not None}
+        good = {key: value for key, value in good.items() if value <= 120}
+        found = {(r["Who"], r["Day"]): r["prediction"] for r in lake.read("m") if r["_stale"] is None}
+        assert found == good
+        lake.change(lake.rng.choice(["days", "people"]), 2)

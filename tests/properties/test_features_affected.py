@@ -153,3 +153,35 @@ def test_what_is_not_understood_is_said(sql: str) -> None:
     tree = query(sql)
     asked = [affected.key_queries(tree, ["id"], name, KEYS[name]) for name in COLUMNS]
     assert None in asked
+
+
+def test_names_keep_the_case_that_they_were_written_in() -> None:
+    columns = {"People": {"Id": "INTEGER", "monthly Pay": "INTEGER"}}
+    sql = 'WITH w AS (SELECT id, "Monthly Pay" * 2 AS "Twice" FROM people) SELECT *, ID + 1 AS "Next" FROM w'
+    tree = affected.qualified(parse_query(sql.replace("people", '"People"'), Path("f.sql")), columns)
+    assert [one.alias_or_name for one in tree.expressions] == ["Id", "Twice", "Next"]
+    assert affected.columns_used(tree) >= {"id", "monthly pay"}
+    with duckdb.connect() as connection:
+        connection.execute("CREATE SCHEMA trusted; CREATE SCHEMA delta; CREATE SCHEMA before")
+        connection.execute('CREATE TABLE trusted."People" ("Id" INTEGER, "monthly Pay" INTEGER)')
+        connection.execute('CREATE TABLE before."People" AS FROM trusted."People"')
+        connection.execute("""INSERT INTO trusted."People" VALUES (1, 10), (2, 20)""")
+        connection.execute('CREATE TABLE delta."People" AS SELECT 2 AS "Id"')
+        found = connection.sql(affected.feature_query(tree, ["Id"], affected=False))
+        assert (found.columns, found.fetchall()[1]) == (["Id", "Twice", "Next"], (2, 40, 3))
+        queries = affected.key_queries(tree, ["Id"], "People", ["Id"])
+        assert queries
+        assert {row for sql in queries for row in connection.execute(sql).fetchall()} == {(2,)}
+
+
+def test_tables_that_differ_in_case_only_are_refused() -> None:
+    sql = 'SELECT a.id FROM "T" a JOIN t b ON a.id = b.id'
+    with pytest.raises(FeaturesInvalid, match="capital letters"):
+        affected.qualified(parse_query(sql, Path("f.sql")), {"T": {"id": "INTEGER"}, "t": {"id": "INTEGER"}})
+
+
+@pytest.mark.parametrize("call", ["age(born)", "current_setting('threads')", "now()", "current_date"])
+def test_what_follows_from_the_moment_is_refused(call: str) -> None:
+    with pytest.raises(FeaturesInvalid):
+        parse_query(f"SELECT id, {call} AS x FROM people", Path("f.sql"))
+    parse_query("SELECT id, age(died, born) AS x FROM people", Path("f.sql"))

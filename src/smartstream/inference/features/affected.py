@@ -51,7 +51,27 @@ def qualified(query: FeatureQuery, columns: Columns) -> exp.Select:
         raise FeaturesInvalid(f"{query.path}: {str(error).splitlines()[0]}") from error
     inlined = _inline(tree)
     assert isinstance(inlined, exp.Select)
+    _spell(inlined, query, columns)
     return inlined
+
+
+def _spell(tree: exp.Select, query: FeatureQuery, columns: Columns) -> None:
+    """Give tables and output columns the case that they were written in; ``qualify`` makes all small."""
+    tables = {name.lower(): name for name in columns}
+    if len(tables) < len(columns):
+        raise FeaturesInvalid(f"{query.path}: two tables differ in capital letters only")
+    for table in tree.find_all(exp.Table):
+        table.set("this", exp.to_identifier(tables.get(table.name.lower(), table.name), quoted=True))
+    written = [one.name for one in query.tree.find_all(exp.Identifier)]
+    written += [name for table in columns.values() for name in table]
+    written += [one.alias_or_name for one in query.tree.expressions if not one.is_star]
+    spelled = {name.lower(): name for name in written}
+    made = []
+    for projection in tree.expressions:
+        inside = projection.this if isinstance(projection, exp.Alias) else projection
+        name = spelled.get(projection.alias_or_name.lower(), projection.alias_or_name)
+        made.append(exp.alias_(inside, name, quoted=True))
+    tree.set("expressions", made)
 
 
 def key_queries(
@@ -87,8 +107,8 @@ def key_queries(
 
 
 def columns_used(tree: exp.Select) -> set[str]:
-    """The names of all columns that a query reads, of whatever table."""
-    return {column.name for column in tree.find_all(exp.Column)}
+    """The names of all columns that a query reads, of whatever table, in small letters."""
+    return {column.name.lower() for column in tree.find_all(exp.Column)}
 
 
 def feature_query(
@@ -121,7 +141,7 @@ def _direct(tree: exp.Select, key: Sequence[str], target: exp.Table, table_key: 
             if not isinstance(inside, exp.Column) or inside.table != target.alias_or_name:
                 return None
             called[projection.alias_or_name] = inside.name
-    if sorted(called.values()) != sorted(table_key):
+    if sorted(name.lower() for name in called.values()) != sorted(name.lower() for name in table_key):
         return None
     names = [(named(called[name]), named(name)) for name in key]
     columns = ", ".join(f"{column} AS {name}" for column, name in names)

@@ -66,7 +66,7 @@ def _narrow_group(select: exp.Expression, name: str, key: str, by_key: Mapping[s
 def _only_affected(table: exp.Table, column: str, key: str, by_key: Mapping[str, str]) -> exp.Subquery:
     """A table's rows whose ``column`` is an affected key."""
     name = named(table.name)
-    if by_key.get(table.name) == column:
+    if by_key.get(table.name, "").lower() == column.lower():
         text = f'SELECT * FROM "{FOUND}".{name}'
     else:
         asked = f"SELECT {named(key)} FROM main.{AFFECTED}"

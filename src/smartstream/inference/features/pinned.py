@@ -172,7 +172,7 @@ class Pinned:
     def _used(self, name: str) -> list[str]:
         """The columns of a table that the query can read."""
         used = affected.columns_used(self._tree)
-        return [column for column in self._columns[name] if column in used]
+        return [column for column in self._columns[name] if column.lower() in used]
 
     def _find(self, connection: duckdb.DuckDBPyConnection, name: str, keys: pa.Table | None) -> None:
         """The rows of a table whose key is one of ``keys``, looked up."""

@@ -21,6 +21,7 @@ _CLOCK_AND_CHANCE = re.compile(
 )
 _OUTSIDE = re.compile(
     r"(read_|parquet_|sniff_|duckdb_|pragma_|iceberg_|postgres_|sqlite_|query)\w*|\w*_scan|glob|getenv"
+    r"|current_setting|getvariable|(current|session)_(user|database|schema)s?|txid_current|version"
 )
 _NAMES = {
     exp.CurrentTimestamp: "current_timestamp",
@@ -101,6 +102,11 @@ def _refuse_functions(tree: exp.Expression, path: Path) -> None:
             raise FeaturesInvalid(
                 f"{path}: {name}() gives another value each time: nobody could tell which features changed",
                 hint="Compute such a value from a column, or keep the moment in a table.",
+            )
+        if name == "age" and len(list(node.iter_expressions())) == 1:
+            raise FeaturesInvalid(
+                f"{path}: age() of one time counts to the present day, which is another one each time",
+                hint="Give it both times: age(later, earlier).",
             )
         if _OUTSIDE.fullmatch(name):
             raise FeaturesInvalid(f"{path}: {name}() reads something else than trusted tables")

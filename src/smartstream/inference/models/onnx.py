@@ -64,6 +64,7 @@ class OnnxModel:
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ModelMissing(f"model {identity.name} needs the package onnxruntime") from error
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
