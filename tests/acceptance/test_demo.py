@@ -55,7 +55,7 @@ def test_the_demo_verifies_every_row_and_says_so_in_json(temporary: Path) -> Non
     assert 0 < found["lag_ms_p50"] <= found["lag_ms_p99"]
     assert not errors
     # onnxruntime leaves a file of its own, .ses, wherever it is imported.
-    left = [path for path in list(temporary.iterdir()) if path.name != ".ses"]
+    left = [path for path in temporary.iterdir() if path.name != ".ses"]
     assert left == [], "what nobody is told of is removed"
 
 
