@@ -32,6 +32,7 @@ _PARQUET: dict[str, Any] = {
     "compression_level": 1,
     "use_dictionary": [OP, COMMIT_LSN, COMMIT_TS, XID],
     "column_encoding": {ORDINAL: "DELTA_BINARY_PACKED"},
+    "store_decimal_as_integer": True,
     "write_page_checksum": True,
     "store_schema": True,
 }

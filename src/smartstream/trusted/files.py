@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
@@ -25,6 +27,9 @@ ROW_GROUP_ROWS_MAX = 122_880
 """DuckDB's own row group size: its scans parallelise by row group."""
 ROW_GROUP_BYTES_MAX = 32 << 20
 TARGET_BYTES = 128 << 20
+
+_SAMPLE_ROWS = 2048
+_DICTIONARY_BYTES_MAX = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def write_files(batches: Iterable[pa.RecordBatch], target: FileTarget) -> Iterat
     writer: _FileWriter | None = None
     try:
         for group in _row_groups(batches, schema):
-            writer = writer or _FileWriter(target, schema)
+            writer = writer or _FileWriter(target, schema, _repeating(group, target.plain))
             writer.write(group)
             if writer.size_bytes >= target.size_bytes:
                 done, writer = writer, None
@@ -97,10 +102,33 @@ def _as_written(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Tabl
     return pa.Table.from_batches(batches).select(schema.names).cast(schema)
 
 
-class _FileWriter:
-    """One Parquet file while it is being written."""
+def _repeating(group: pa.Table, plain: frozenset[str]) -> list[str]:
+    """The columns that are worth a dictionary: those of whose values each comes twice or more on average.
 
-    def __init__(self, target: FileTarget, schema: pa.Schema) -> None:
+    A dictionary that is given up when it has grown too large costs a third of the writing and
+    makes the file larger, so a random sample of the file's first row group decides.  In s of n
+    rows about s² / 2n repeat another when all values come twice.
+    """
+    count = min(group.num_rows, _SAMPLE_ROWS)
+    rows = np.random.default_rng(0).choice(group.num_rows, count, replace=False, shuffle=False)
+    sample = group.select([name for name in group.column_names if name not in plain]).take(rows)
+    enough = count**2 / (2 * group.num_rows)
+    return [
+        field.name
+        for field, values in zip(sample.schema, sample.columns, strict=True)
+        if _countable(field.type) and count - pc.count_distinct(values, mode="all").as_py() >= enough
+    ]
+
+
+def _countable(kind: pa.DataType) -> bool:
+    """Whether distinct values of a type can be counted."""
+    return not (pa.types.is_nested(kind) or pa.types.is_null(kind) or isinstance(kind, pa.BaseExtensionType))
+
+
+class _FileWriter:
+    """One Parquet file while it is being written; ``repeating`` columns get a dictionary."""
+
+    def __init__(self, target: FileTarget, schema: pa.Schema, repeating: Sequence[str]) -> None:
         self._target = target
         self._location = target.locations.new_data_location(f"{uuid.uuid4()}.parquet")
         target.opened(self._location)
@@ -110,7 +138,8 @@ class _FileWriter:
             schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=[name for name in schema.names if name not in target.plain],
+            use_dictionary=list(repeating),
+            dictionary_pagesize_limit=_DICTIONARY_BYTES_MAX,
             store_decimal_as_integer=True,
         )
 
