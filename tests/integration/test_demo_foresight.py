@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from smartstream.config import Settings
 from smartstream.demo import company, foresight, run
-from smartstream.demo.display import Display
+from smartstream.demo.display import Display, command
 from smartstream.demo.foresight import Score, first, raise_pay, told
 from smartstream.demo.predictions import MODELS_FOLDER
 from smartstream.demo.run import write_settings
@@ -79,6 +80,17 @@ def test_the_display_says_how_to_ask_for_more(lake: duckdb.DuckDBPyConnection) -
     assert f"trusted snapshot 708, source LSN 0/1A0, model {SHA[:12]}." in shown
     assert "smartstream why analytics.attrition 8" in shown
     assert "risk" in shown
+
+
+def test_a_command_is_told_so_that_the_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "smartstream"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command() == "smartstream"
+    program.unlink()
+    assert Path(command()).parent == Path(sys.executable).parent
 
 
 def test_a_model_is_told_with_its_baseline() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +19,13 @@ from smartstream.pipeline import Progress
 LINE_EVERY_S = 5.0
 PLAIN_WIDTH = 120  # of output that goes to a file or a log
 HASH_DIGITS = 12
+
+
+def command() -> str:
+    """How to call SmartStream from a shell here: by name where the PATH has it, else by where it lies."""
+    if shutil.which("smartstream"):
+        return "smartstream"
+    return shlex.quote(str(Path(sys.executable).with_name("smartstream")))
 
 
 class Display:
@@ -72,7 +82,7 @@ class Display:
             self.say(
                 f"   Employee {employee}: trusted snapshot {lineage.snapshot_id}, source LSN"
                 f" {format_lsn(lineage.lsn)}, model {lineage.sha256[:HASH_DIGITS]}.\n"
-                f"   Ask for the whole way: smartstream why analytics.{found.model} {employee}"
+                f"   Ask for the whole way: {command()} why analytics.{found.model} {employee}"
             )
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from smartstream.config import FILE_NAME, Settings, load
 from smartstream.demo import company, foresight
-from smartstream.demo.display import Display
+from smartstream.demo.display import Display, command
 from smartstream.demo.foresight import First, Score
 from smartstream.demo.predictions import install, model_settings
 from smartstream.demo.workload import Workload
@@ -316,9 +316,9 @@ def _stay(display: Display, settings: Settings, errors: list[BaseException]) -> 
     assert settings.path is not None
     display.say(
         f"\nStill running; Ctrl-C ends it. Meanwhile, in another terminal:\n  cd {settings.path.parent}\n"
-        "  smartstream status\n"
-        '  smartstream sql "SELECT count(*) FROM attendance"\n'
-        "  smartstream verify\n"
+        f"  {command()} status\n"
+        f'  {command()} sql "SELECT count(*) FROM attendance"\n'
+        f"  {command()} verify\n"
         "The database is yours to change (psql or any driver):\n"
         '  psql "$(cat source-url)"'
     )
@@ -339,10 +339,10 @@ def _closing_words(display: Display, result: _Result, folder: Path) -> None:
         f"\n{result.change_count:,} changes at {result.changes_per_s:,.0f}/s{lag}; {verdict}.\n"
         f"The lake is in {folder / 'lake'}: Parquet and Iceberg, yours to read with anything.\n"
         "Next, ask it something:\n"
-        f'  cd {folder} && smartstream sql "SELECT day, count(*) FROM attendance GROUP BY 1"\n'
+        f'  cd {folder} && {command()} sql "SELECT day, count(*) FROM attendance GROUP BY 1"\n'
         "And with your own database:\n"
-        "  smartstream init shop --from postgresql://user:password@host:5432/database\n"
-        "  cd shop && smartstream doctor && smartstream run"
+        f"  {command()} init shop --from postgresql://user:password@host:5432/database\n"
+        f"  cd shop && {command()} doctor && {command()} run"
     )
 
 
