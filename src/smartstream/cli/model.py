@@ -12,6 +12,7 @@ from rich.text import Text
 from smartstream.cli.app import app, invocation, now
 from smartstream.cli.render import as_json, console, count, next_step, table
 from smartstream.errors import ConfigError
+from smartstream.lsn import format_lsn
 
 if TYPE_CHECKING:
     from smartstream.config import Settings
@@ -94,6 +95,90 @@ def run_one(
     if report.drifted:
         typer.echo(f"drifted: {report.drifted}")
     next_step(f'`smartstream sql "FROM analytics.{model.table} LIMIT 10"` shows predictions.')
+
+
+@group.command("test")
+def try_model(
+    context: typer.Context,
+    name: Name,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=10_000, help="How many rows at most.")] = 5,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="The row with this key; once for each of the key's columns."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Predict a few rows and show them with their features; nothing is written."""
+    from smartstream.inference.sample import sample
+
+    settings = invocation(context).settings()
+    model = _model(settings, name)
+    found = sample(settings, model, rows=rows, key=key or ())
+    features, predictions = found.features.to_pylist(), found.predictions.to_pylist()
+    reasons = found.reasons.to_pylist()
+    if json_output:
+        lines = zip(features, predictions, reasons, strict=True)
+        shown_rows = [{"features": _plain(f), "prediction": p, "reason": r} for f, p, r in lines]
+        facts = {"model": name, "version": found.model.version, "sha256": found.model.sha256}
+        as_json({"ok": True, **facts, "lsn": format_lsn(found.lsn), "rows": shown_rows})
+        return
+    typer.echo(
+        f"{name}: {found.model.format}, version {found.model.version};"
+        f" {count(len(features))} rows, tables as of {format_lsn(found.lsn)}"
+    )
+    outputs = found.predictions.column_names
+    shown = table(None, (*found.features.column_names, *(f"→ {output}" for output in outputs), "not scored"))
+    for row, prediction, reason in zip(features, predictions, reasons, strict=True):
+        cells = (*row.values(), *prediction.values())
+        shown.add_row(*(Text("-" if cell is None else f"{cell}") for cell in cells), Text(reason or ""))
+    console().print(shown)
+    next_step(f"`smartstream model run {name}` scores all rows and keeps the predictions.")
+
+
+@group.command("drift")
+def show_drift(
+    context: typer.Context,
+    name: Name,
+    since: Annotated[
+        str | None, typer.Option("--since", help="All runs since a moment, or as long ago as `2d`.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show how far the features of the last run, or of several, are from the baseline."""
+    from smartstream.cli.aws_stack import moment
+    from smartstream.inference.runs import drift_of
+    from smartstream.trusted.catalog import open_catalog
+
+    settings = invocation(context).settings()
+    model = _model(settings, name)
+    found = drift_of(open_catalog(settings.lake), model.name, moment(since, "--since"))
+    if json_output:
+        rows = [{**row, "measured_at": row["measured_at"].isoformat()} for row in found]
+        as_json({"ok": True, "limits": model.drift.model_dump(), "drift": rows})
+        return
+    if not found:
+        typer.echo(f"{name}: nothing was compared yet; without drift.baseline, the first run is the baseline")
+        next_step(f"`smartstream model run {name}` scores, and compares with the baseline.")
+        return
+    limits = model.drift
+    typer.echo(
+        f"limits: psi {limits.psi_max}, js {limits.js_max}, ks {limits.ks_max},"
+        f" rise of nulls {limits.null_ratio_rise_max}; judged from {count(limits.rows_min)} rows on"
+    )
+    shown = table(None, ("measured", "column", "psi", "js", "ks", "nulls", "before", "rows", "passed", "why"))
+    for row in found:
+        numbers = [row[n] for n in ("psi", "js", "ks", "null_ratio", "null_ratio_baseline")]
+        cells = (
+            f"{row['measured_at']:%Y-%m-%d %H:%M:%S}",
+            row["column"],
+            *("-" if number is None else f"{number:.3f}" for number in numbers),
+            count(row["rows"]),
+            "yes" if row["passed"] else "no",
+            row["reason"] or "",
+        )
+        shown.add_row(*map(Text, cells))
+    console().print(shown)
+    next_step('`smartstream sql "FROM analytics.model_profile"` shows what the columns look like.')
 
 
 @group.command()
@@ -187,6 +272,13 @@ def _model(settings: Settings, name: str) -> ModelSettings:
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"Did you mean {close[0]}? " if close else ""
     raise ConfigError(f"there is no model {name}", hint=f"{guess}Models: {', '.join(names) or 'none'}.")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them; others as their text."""
+    return {
+        name: v if isinstance(v, (int, float, str, None.__class__)) else str(v) for name, v in row.items()
+    }
 
 
 def _status(run: RunReport | None, good: RunReport | None) -> str:

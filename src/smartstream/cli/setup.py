@@ -85,11 +85,12 @@ def validate(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Check smartstream.yaml: keys, values, secrets, and rules against the tables of the source."""
+    """Check smartstream.yaml: keys, values, secrets; rules against the source, models against features."""
     if json_schema:
         typer.echo(json.dumps(Settings.model_json_schema(), indent=1))
         return
     from smartstream.doctor.rules import examine_rules
+    from smartstream.inference.examine import examine_models
 
     call = invocation(context)
     settings = call.settings()
@@ -98,7 +99,13 @@ def validate(
     report = examine_rules(settings, clock=now)
     if report.problems:
         raise RuleInvalid("\n".join(report.problems))
-    warnings = [*([] if settings.source.url.is_reference else [_PLAIN_URL]), *report.warnings]
+    models = examine_models(settings)
+    for model in models:
+        if model.error is not None:
+            raise model.error
+    notes = [f"model {model.model}: {note}" for model in models for note in model.notes]
+    plain = [] if settings.source.url.is_reference else [_PLAIN_URL]
+    warnings = [*plain, *report.warnings, *notes]
     if json_output:
         rules = {"rules": report.to_dict()} if explain else {}
         as_json({"ok": True, "file": str(call.config), "warnings": warnings, **rules})

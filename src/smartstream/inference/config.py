@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from smartstream.errors import ScheduleInvalid
+from smartstream.inference.schedule import parse_schedule
 from smartstream.secret import SecretText
 from smartstream.units import GIB, MIB, parse_duration, parse_size
 
@@ -117,6 +128,17 @@ class ModelSettings(_Model):
         default=2 * GIB, ge=64 * MIB, description="address space of a model that is Python code"
     )
     token: SecretText | None = Field(default=None, description="bearer token of a remote model, by reference")
+
+    @field_validator("schedule", "zone")
+    @classmethod
+    def _schedule_is_one(cls, text: str | None, info: ValidationInfo) -> str | None:
+        """A schedule, and a time zone, that can be told; each is blamed for itself."""
+        try:
+            if text is not None:
+                parse_schedule(text) if info.field_name == "schedule" else parse_schedule("0 0 * * *", text)
+        except ScheduleInvalid as error:
+            raise ValueError(str(error)) from error
+        return text
 
     @model_validator(mode="after")
     def _code_is_pinned(self) -> ModelSettings:

@@ -133,6 +133,25 @@ def runs_of(catalog: LakeCatalog, model: str | None = None) -> list[RunReport]:
     return sorted(found, key=lambda run: run.started_at, reverse=True)
 
 
+def drift_of(catalog: LakeCatalog, model: str, since: datetime | None = None) -> list[dict[str, Any]]:
+    """What was measured of a model: of its last run that was compared, or of all since a moment.
+
+    Returns:
+        rows of ``analytics.model_drift``, the latest run first, columns in order of their names.
+    """
+    table = find_table(catalog, ANALYTICS, "model_drift")
+    if table is None:
+        return []
+    found = table.scan().to_arrow().drop_columns([TRUSTED_LSN]).to_pylist()
+    rows = [row for row in found if row["model"] == model]
+    if not rows:
+        return []
+    latest = max(row["measured_at"] for row in rows)
+    first = latest if since is None else since
+    chosen = [row for row in rows if row["measured_at"] >= first]
+    return sorted(chosen, key=lambda row: (-row["measured_at"].timestamp(), row["side"], row["column"]))
+
+
 def stale_since(runs: Sequence[RunReport]) -> datetime | None:
     """When the predictions of a model ceased to follow its tables: at the first failed run since a good one.
 

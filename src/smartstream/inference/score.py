@@ -127,7 +127,7 @@ class _Run:
         query = read_query((folder or Path()) / self.model.features)
         pinned = Pinned(query, self.model.key, self.catalog)
         self.watermark, self.lsn = pinned.watermark, pinned.lsn
-        with _opened(self.settings, self.model, folder) as models:
+        with OpenModels(self.settings, self.model, folder) as models:
             champion = models[0]
             self.version, self.sha256 = champion.identity.version, champion.identity.sha256
             asked = hashlib.sha256(f"{query.sql}\n{self.model.key}".encode()).hexdigest()
@@ -246,7 +246,7 @@ class _Run:
             ).fetchall()
         except duckdb.Error as error:
             kind = type(error).__name__
-            raise FeaturesInvalid(f"{pinned.query.path}: the query fails: {kind}{_safe(error)}") from None
+            raise FeaturesInvalid(f"{pinned.query.path}: the query fails: {kind}{safe_text(error)}") from None
         self._check_keys(connection, pinned)
         return keys
 
@@ -301,13 +301,8 @@ class _Run:
             self.counts = Predictor(occasion, model, name, connection).write()
 
 
-def _opened(settings: Settings, model: ModelSettings, folder: Path | None) -> _Models:
-    """The champion, and the challenger if there is one."""
-    return _Models(settings, model, folder)
-
-
-class _Models:
-    """Loaded models, closed at the end."""
+class OpenModels:
+    """A model, and its challenger if there is one: loaded, and closed at the end."""
 
     def __init__(self, settings: Settings, model: ModelSettings, folder: Path | None) -> None:
         self._settings, self._model, self._folder = settings, model, folder
@@ -336,7 +331,7 @@ def _hash_sql(columns: list[str]) -> str:
     return f"(hash({', '.join(quoted(name) for name in columns)}) >> 1)::BIGINT"
 
 
-def _safe(error: duckdb.Error) -> str:
+def safe_text(error: duckdb.Error) -> str:
     """What may be shown of DuckDB's error: text about the query, never values of rows."""
     if isinstance(error, (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)):
         return f": {str(error).splitlines()[0]}"
