@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import apply, catch_up, dms, live_lag, memory, rules, scoring, snapshot_copy
+from benchmarks import apply, big_transaction, catch_up, dms, live_lag, memory, rules, scoring, snapshot_copy
 
 Benchmark = Callable[[], dict[str, Any]]
 
@@ -22,6 +22,7 @@ FULL: dict[str, Benchmark] = {
     "live_lag_2k": lambda: live_lag.run(2_000, 30),
     "live_lag_10k": lambda: live_lag.run(10_000, 30),
     "memory": lambda: memory.run(2_000_000),
+    "big_transaction": lambda: big_transaction.run(1_000_000, 100_000),
     "apply_1m": lambda: apply.run(1_000_000, (1_000, 10_000, 100_000)),
     "rules": lambda: rules.run(1_000_000, 100_000),
     "dms": lambda: dms.run(200_000),
@@ -35,6 +36,7 @@ QUICK: dict[str, Benchmark] = {
     "live_lag_2k": lambda: live_lag.run(2_000, 8),
     "live_lag_10k": lambda: live_lag.run(10_000, 8),
     "memory": lambda: memory.run(200_000),
+    "big_transaction": lambda: big_transaction.run(300_000, 30_000),
     "apply_1m": lambda: apply.run(200_000, (1_000, 10_000)),
     "rules": lambda: rules.run(200_000, 100_000),
     "dms": lambda: dms.run(50_000),
@@ -49,6 +51,7 @@ WANTED: dict[str, dict[str, float]] = {
     "live_lag_2k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
     "live_lag_10k": {"lag_ms_p50": 1500, "lag_ms_p99": 4000},
     "memory": {"peak_rss_mib": 1024},
+    "big_transaction": {"peak_rss_mib": 1024},
     "rules": {"with_for_without": 1.5},
     "dms": {"records_per_cpu_second": 200_000},
     "scoring": {"bare_ratio": 0.6, "full_for_one_percent_ratio": 20},

@@ -48,7 +48,7 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """One server for the whole session of a test process."""
     major = pytestconfig.option.postgres
     bin_dir = None if major is None else find_external_bin(major)
-    settings = {"fsync": "off", "full_page_writes": "off"}
+    settings = {"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "20"}
     with PostgresServer.start(bin_dir=bin_dir, settings=settings) as server:
         yield server
 

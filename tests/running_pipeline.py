@@ -46,7 +46,8 @@ def query(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Pipeline]:
+def running(settings: Settings, *, ready: bool = True) -> Iterator[Pipeline]:
+    """A pipeline in a thread of its own; ``ready``: wait first until its tables are exact."""
     pipeline, stop, errors = Pipeline(settings), threading.Event(), []
 
     def work() -> None:
@@ -58,8 +59,10 @@ def running(settings: Settings) -> Iterator[Pipeline]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        wait_until(lambda: pipeline.ready() or bool(errors))
+        wait_until(lambda: not ready or pipeline.ready() or bool(errors))
         yield pipeline
+    except TimeoutError as error:  # perhaps only because the pipeline has stopped
+        raise (errors or [error])[0] from error
     finally:
         stop.set()
         thread.join()

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": SETTINGS | STAGES | {"query"},
     "pipeline": SETTINGS | STAGES | {"quality", "inference"},
     "delivery": SETTINGS | STAGES | {"pipeline"},
-    "doctor": SETTINGS | STAGES | {"quality"},
+    "doctor": SETTINGS | STAGES | {"quality", "inference"},
     "status": SETTINGS | STAGES | {"quality"},
     "testing": NOUNS,
     "demo": SETTINGS | {"pipeline", "query", "verify", "inference", "testing"},

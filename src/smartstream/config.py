@@ -60,6 +60,11 @@ class Slot(_Model):
         ge=MIB,
         description="WAL that the slot may hold back before `status` and `doctor` warn",
     )
+    failover: bool = Field(
+        default=True,
+        description="create it so that standbys can keep a copy (PostgreSQL 17 or later, "
+        "`sync_replication_slots`): after a promotion the pipeline goes on from the new primary",
+    )
 
 
 class Source(_Model):
@@ -83,6 +88,13 @@ class Source(_Model):
     )
     connect_timeout: Seconds = Field(
         default=10.0, ge=1, le=600, description="how long to wait for the server to answer"
+    )
+    silence_max: Seconds = Field(
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="a connection on which the server is silent for longer, though asked, is given up "
+        "and opened anew",
     )
 
     @property

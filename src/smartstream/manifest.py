@@ -56,8 +56,9 @@ class Entry:
             COPY_CHUNK: ``generation``, ``chunk``; COPY_END: ``generation``;
             CHANGES: ``schemas`` (table → ``schema`` (JSON text) and ``fills`` (attnum →
             text that existing rows hold in an added column)), for tables whose schema
-            changed, with or without rows; and ``reset`` (true after a resync: the stream
-            begins anew at ``lsn``).
+            changed, with or without rows; ``reset`` (true after a resync: the stream
+            begins anew at ``lsn``); ``source`` (a SourceMark, from here on); ``published`` and
+            ``stamps`` (see ``LakeState``: what has changed, with ``reset`` all there is).
     """
 
     seq: int
@@ -119,12 +120,38 @@ class TableState:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceMark:
+    """Whom the lake follows.
+
+    Attributes:
+        system: the cluster's system identifier; a standby has its primary's.
+        timeline: of its WAL; a promotion begins the next one.
+        database: its oid.
+    """
+
+    system: str
+    timeline: int
+    database: int
+
+
+@dataclass(frozen=True, slots=True)
 class LakeState:
-    """The fold of the manifest up to ``seq``: all that a restart needs to know."""
+    """The fold of the manifest up to ``seq``: all that a restart needs to know.
+
+    Attributes:
+        source: None in a lake that was begun before this was recorded.
+        published: oid of a table → what stands for its uninterrupted membership in the
+            publication; another value means that changes may not have been sent.
+        stamps: oid of a table → the JSON of its RowStamp: whether rows have changed
+            without a word in the stream.
+    """
 
     seq: int = 0
     durable_lsn: int = 0
     tables: Mapping[str, TableState] = field(default_factory=dict)
+    source: SourceMark | None = None
+    published: Mapping[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def apply(self, entry: Entry) -> LakeState:
         """Return the state after ``entry``; entries must come in order, without gaps."""
@@ -132,8 +159,15 @@ class LakeState:
             raise ValueError(f"manifest entry {entry.seq} follows {self.seq}")
         state = replace(self, seq=entry.seq)
         if entry.kind is EntryKind.CHANGES:
-            lsn = entry.lsn if entry.detail.get("reset") else max(self.durable_lsn, entry.lsn)
-            return replace(state, durable_lsn=lsn, tables=_apply_schemas(self.tables, entry))
+            reset, said = entry.detail.get("reset"), entry.detail.get("source")
+            return replace(
+                state,
+                durable_lsn=entry.lsn if reset else max(self.durable_lsn, entry.lsn),
+                tables=_apply_schemas(self.tables, entry),
+                source=SourceMark(**said) if said else self.source,
+                published={**({} if reset else self.published), **entry.detail.get("published", {})},
+                stamps={**({} if reset else self.stamps), **entry.detail.get("stamps", {})},
+            )
         assert entry.table is not None
         tables = {**self.tables, entry.table: _apply_to_table(self.tables.get(entry.table), entry)}
         return replace(state, tables=tables)

@@ -13,12 +13,16 @@ from smartstream.capture import slot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect, map_error
 from smartstream.capture.slot import SlotInfo
+from smartstream.capture.transactions import OpenTransaction, oldest_open
 from smartstream.config import Settings
 from smartstream.errors import SchemaFrozen, SmartStreamError, SourceError
 from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState, TableState
 from smartstream.quality.contracted import rules_under_contract
+from smartstream.raw import receiving
 from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.pause import paused_since
+from smartstream.raw.receiving import Receiving
 from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
 from smartstream.trusted.catalog import TRUSTED, lake_errors, open_catalog
@@ -64,12 +68,20 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class LakeStatus:
-    """The lake.  ``durable_lsn`` is 0 before the first run."""
+    """The lake.
+
+    Attributes:
+        durable_lsn: 0 before the first run.
+        receiving: a large transaction comes in.
+        paused_since: since when a person lets trusted tables stand still.
+    """
 
     warehouse: str
     durable_lsn: int
     entries: int
     tables: tuple[TableStatus, ...]
+    receiving: Receiving | None = None
+    paused_since: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -78,6 +90,8 @@ class LakeStatus:
             "durable_lsn": format_lsn(self.durable_lsn),
             "entries": self.entries,
             "tables": [table.to_dict() for table in self.tables],
+            "receiving": self.receiving.to_dict() if self.receiving else None,
+            "paused_since": self.paused_since.isoformat() if self.paused_since else None,
         }
 
 
@@ -88,12 +102,14 @@ class SourceStatus:
     Attributes:
         error: why it does not.
         lag_bytes: WAL written that is not durable in the lake; None without a lake.
+        oldest: the oldest open transaction: WAL is kept from its begin on.
     """
 
     error: str | None = None
     lsn: int | None = None
     lag_bytes: int | None = None
     slot: SlotInfo | None = None
+    oldest: OpenTransaction | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,6 +119,7 @@ class SourceStatus:
             "lsn": format_lsn(self.lsn) if self.lsn is not None else None,
             "lag_bytes": self.lag_bytes,
             "slot": _slot_dict(self.slot) if self.slot else None,
+            "oldest_transaction": self.oldest.to_dict() if self.oldest else None,
         }
 
 
@@ -112,7 +129,8 @@ def read_lake(settings: Settings, clock: Callable[[], datetime]) -> LakeStatus:
     Raises:
         LakeError: the lake cannot be read.
     """
-    log = ManifestLog(open_store(settings.lake), clock)
+    store = open_store(settings.lake)
+    log = ManifestLog(store, clock)
     state = log.load()
     if not state.tables:
         return LakeStatus(settings.lake.warehouse, state.durable_lsn, state.seq, ())
@@ -128,7 +146,9 @@ def read_lake(settings: Settings, clock: Callable[[], datetime]) -> LakeStatus:
             summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
             rules = _rules_of(settings, schema, state.tables[name])
             found.append(_table_status(schema, state, properties, summary, behind.get(name, {}), rules))
-    return LakeStatus(settings.lake.warehouse, state.durable_lsn, state.seq, tuple(found))
+    coming = receiving.read(store)
+    since = paused_since(store)
+    return LakeStatus(settings.lake.warehouse, state.durable_lsn, state.seq, tuple(found), coming, since)
 
 
 def read_source(settings: Settings, durable_lsn: int) -> SourceStatus:
@@ -137,17 +157,18 @@ def read_source(settings: Settings, durable_lsn: int) -> SourceStatus:
         with connect(settings.source) as connection:
             lsn = current_wal_lsn(connection)
             info = slot.inspect(connection, settings.source.slot.name)
+            oldest = oldest_open(connection)
     except SourceError as error:
         return SourceStatus(error=str(error))
     except psycopg.Error as error:
         return SourceStatus(error=str(map_error(error, "asking the source")))
-    return SourceStatus(None, lsn, max(0, lsn - durable_lsn) if durable_lsn else None, info)
+    return SourceStatus(None, lsn, max(0, lsn - durable_lsn) if durable_lsn else None, info, oldest)
 
 
 def beside(lake: LakeStatus, source: SourceStatus) -> LakeStatus:
-    """The lake's status, given whether a pipeline is there: it rebuilds what is outdated."""
+    """The lake's status, given whether a pipeline is there: it rebuilds what is outdated, and receives."""
     if source.slot is None or not source.slot.active:
-        return lake
+        return replace(lake, receiving=None)
     tables = tuple(
         replace(table, status="rebuilding") if table.status == "outdated" else table for table in lake.tables
     )

@@ -87,8 +87,8 @@ def running_emulators(
             goes wrong on purpose.
     """
     with ExitStack() as cleanup:
-        ministack = cleanup.enter_context(running_ministack(folder))
         moto = cleanup.enter_context(_server(folder, "moto", _moto))
+        ministack = cleanup.enter_context(running_ministack(folder, {"glue": moto}))
         local_dms = LocalDms(
             REGION,
             ACCOUNT,
@@ -103,9 +103,19 @@ def running_emulators(
 
 
 @contextmanager
-def running_ministack(folder: Path) -> Iterator[str]:
-    """The address of ministack alone, until the block ends."""
-    with _server(folder, "ministack", _ministack) as address:
+def running_ministack(folder: Path, elsewhere: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of ministack alone, until the block ends.
+
+    Args:
+        elsewhere: addresses of services that functions find at another emulator.
+    """
+    others = {f"AWS_ENDPOINT_URL_{service.upper()}": url for service, url in (elsewhere or {}).items()}
+
+    def program(port: int, data: Path) -> tuple[list[str], dict[str, str]]:
+        command, settings = _ministack(port, data)
+        return command, settings | others
+
+    with _server(folder, "ministack", program) as address:
         yield address
 
 

@@ -12,34 +12,25 @@ import importlib.util
 import json
 import random
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
 
 import pytest
 
 from smartstream.testing.postgres import PostgresServer
+from tests.aws.applied_stack import LocalStack, eventually, pack
 from tests.aws.apply_drift import EXPECTED_DRIFT, covers, drift_of, is_expected
 from tests.aws.emulators import ACCOUNT, REGION, Emulators, running_emulators
 from tests.aws.inventory import inventory
-from tests.aws.local_stack import DATABASE, LocalStack, eventually, expected, folded, prepare, work
+from tests.aws.local_project import MODEL, Project
+from tests.aws.source_workload import COMPARED, DATABASE, expected, folded, prepare, work
 from tests.aws.terraform_runner import CANARY_PASSWORD, REQUIRED_VARIABLES, Terraform
 
 # The defaults, but an address for alarms, and leave to delete what the data flow has left.
 VARIABLES: Mapping[str, Any] = {"alarm_email": "alerts@example.org", "force_destroy_buckets": True}
 TAGS = {"Project": "smartstream", "Environment": "dev", "ManagedBy": "terraform"}
-
-# The transform function of these tests: it tells its log what it was called with.
-HANDLER = """
-import json, os
-
-def lambda_handler(event, context):
-    print(json.dumps({"heard": event, "lake": os.environ["WAREHOUSE"]}))
-    return {"batchItemFailures": []}
-"""
 
 
 @dataclass(frozen=True)
@@ -73,16 +64,10 @@ def stack(initialized_stack: Terraform, tmp_path_factory: pytest.TempPathFactory
         hosts = {"*": f"host=127.0.0.1 port={server.port}"}
         with running_emulators(folder / "emulators", hosts=hosts) as emulators:
             terraform = emulators.attach(initialized_stack.fork(folder / "stack"))
-            for name in ("transform", "ml"):
-                _write_package(folder / "stack" / "build" / "lambdas" / f"{name}.zip")
+            pack(folder / "stack" / "build" / "lambdas")
             before = inventory(emulators)
             said = terraform.apply(VARIABLES)
             yield Applied(terraform, emulators, terraform.outputs(), said, before, server.url_of(DATABASE))
-
-
-def _write_package(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as package:
-        package.writestr("lambda_function.py", HANDLER)
 
 
 def _eventually(ask: Callable[[], Any], seconds: float = 20) -> Any:
@@ -372,23 +357,34 @@ def test_the_login_is_in_secrets_manager_and_nowhere_else(stack: Applied) -> Non
     assert [path.name for path in files if CANARY_PASSWORD.encode() in path.read_bytes()] == []
 
 
-def test_dms_brings_the_source_into_the_raw_zone(stack: Applied, seed: str) -> None:
+def test_the_source_becomes_trusted_tables_and_predictions(stack: Applied, tmp_path: Path, seed: str) -> None:
     flow = LocalStack(stack.source, stack.emulators, stack.terraform, stack.outputs)
-    flow.test_connections()
-    flow.start_task()
-    done = work(stack.source, 60, random.Random(seed))
+    project = Project.of(flow, tmp_path / "project")
+    url = ("--url", stack.source)
+    # Each process of the function takes its time to start.
+    client = stack.client("lambda")
+    (mapping,) = client.list_event_source_mappings()["EventSourceMappings"]
+    client.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": 2})
+    assert project.aws("start", "--config", str(project.folder), "--definitions", *url)["ok"]
+    done = work(stack.source, 25, random.Random(seed))
     eventually("the raw zone equals the source", lambda: folded(flow.raw_records()) == expected(stack.source))
+    verified = project.aws("verify", *url, "--wait", "60")
+    assert verified["ok"] and {one["table"] for one in verified["tables"]} == {
+        f"public.{name}" for name in COMPARED
+    }
+    assert flow.call_schedule(MODEL).endswith("run of rate(1 hour) scored 100")
+    client.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=mapping["ScalingConfig"])
     flow.stop_task()
     sent = flow.sent()
     assert {name: sent[name] for name in done} == done
     # DMS writes its own schema-less record, and Firehose a place for it.
     names = {key.split("/dt=")[0] for key, _ in flow.objects("raw/")}
-    tables = {f"raw/schema=public/table={name}" for name in ("departments", "employees", "salaries")}
+    tables = {f"raw/schema=public/table={name}" for name in COMPARED}
     assert names == tables | {"raw/schema=_none/table=awsdms_apply_exceptions"}
     assert list(flow.objects("firehose-errors/")) == []
 
 
-def test_a_change_travels_from_the_stream_to_the_function(stack: Applied) -> None:
+def test_a_record_of_somebody_else_travels_to_the_function_which_puts_it_aside(stack: Applied) -> None:
     kinesis, s3 = stack.client("kinesis"), stack.client("s3")
     metadata = {"operation": "insert", "schema-name": "public", "table-name": "travellers"}
     line = json.dumps({"data": {"id": 7}, "metadata": metadata}).encode() + b"\n"
@@ -403,29 +399,16 @@ def test_a_change_travels_from_the_stream_to_the_function(stack: Applied) -> Non
     body = s3.get_object(Bucket=stack.bucket(), Key=key)["Body"].read()
     assert gzip.decompress(body) == line
 
-    heard = _eventually(lambda: [found for found in _heard(stack) if key in found.keys])
-    assert heard[0].lake == f"s3://{stack.bucket()}"
+    # It doesn't say where in the log it stands, so that the function puts it aside.
+    catalog = LocalStack(stack.source, stack.emulators, stack.terraform, stack.outputs).catalog()
 
+    def put_aside() -> list[str]:
+        if not catalog.table_exists(("quarantine", "dms_records")):
+            return []
+        found = catalog.load_table(("quarantine", "dms_records")).scan().to_arrow()
+        return [one for one in found["object"].to_pylist() if one == key]
 
-@dataclass(frozen=True)
-class Heard:
-    """What the transform function says that it was called with."""
-
-    lake: str
-    keys: tuple[str, ...]
-
-
-def _heard(stack: Applied) -> Iterator[Heard]:
-    """What is in the transform function's log; S3 writes keys as in an address."""
-    logs = stack.client("logs")
-    group = f"/aws/lambda/{stack.outputs['transform_function_name']}"
-    for event in logs.filter_log_events(logGroupName=group)["events"]:
-        if event["message"].startswith('{"heard"'):
-            said = json.loads(event["message"])
-            bodies = [json.loads(record["body"]) for record in said["heard"]["Records"]]
-            # The first message of all is a test event, which has no records.
-            found = [record["s3"] for body in bodies for record in body.get("Records", ())]
-            yield Heard(said["lake"], tuple(unquote_plus(entry["object"]["key"]) for entry in found))
+    assert eventually("the record is in quarantine", put_aside) == [key]
 
 
 @pytest.mark.parametrize("schema", ["", None], ids=["empty", "missing"])
@@ -448,14 +431,6 @@ def _delivered(stack: Applied, prefix: str, content: bytes) -> bool:
     found = s3.list_objects_v2(Bucket=stack.bucket(), Prefix=prefix).get("Contents", ())
     bodies = (s3.get_object(Bucket=stack.bucket(), Key=entry["Key"])["Body"].read() for entry in found)
     return any(content in gzip.decompress(body) for body in bodies)
-
-
-def test_the_function_answers_when_it_is_called(stack: Applied) -> None:
-    answer = stack.client("lambda").invoke(
-        FunctionName=stack.outputs["ml_function_name"], Payload=json.dumps({"time": "now"}).encode()
-    )
-    assert answer.get("FunctionError") is None
-    assert json.loads(answer["Payload"].read()) == {"batchItemFailures": []}
 
 
 def test_a_second_plan_changes_only_what_emulators_forget(stack: Applied) -> None:

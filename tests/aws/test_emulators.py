@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import uuid
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -114,3 +117,38 @@ def test_an_expected_field_stands_for_itself_and_what_is_below() -> None:
     assert is_expected("aws_flow_log.this[0]", "tags")
     assert not is_expected("aws_flow_log.this[0]", "tags_of_another_kind")
     assert not is_expected("aws_flow_log.this[1]", "tags")
+
+
+def _call_logs(address: str, operation: str, call: str, attempt: int, **request: str) -> int:
+    """The status of a call as the provider's SDK makes it."""
+    found = urlsplit(address)
+    connection = http.client.HTTPConnection(found.hostname or "", found.port, timeout=20)
+    headers = {
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": f"Logs_20140328.{operation}",
+        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/eu-north-1/logs/aws4_request",
+        "amz-sdk-invocation-id": call,
+        "amz-sdk-request": f"attempt={attempt}; max=2",
+    }
+    connection.request("POST", "/", json.dumps(request), headers)
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a_call_whose_answer_got_lost_is_not_carried_out_again(ministack: str) -> None:
+    group, call = {"logGroupName": f"group-{uuid.uuid4()}"}, str(uuid.uuid4())
+    stream = {**group, "logStreamName": "S3Delivery"}
+    assert _call_logs(ministack, "CreateLogGroup", str(uuid.uuid4()), 1, **group) == 200
+    assert _call_logs(ministack, "CreateLogStream", call, 1, **stream) == 200
+    assert _call_logs(ministack, "CreateLogStream", call, 2, **stream) == 200
+    assert _call_logs(ministack, "CreateLogStream", str(uuid.uuid4()), 1, **stream) == 400
+
+
+def test_a_call_that_was_refused_is_tried_again(ministack: str) -> None:
+    group, call = {"logGroupName": f"group-{uuid.uuid4()}"}, str(uuid.uuid4())
+    stream = {**group, "logStreamName": "S3Delivery"}
+    assert _call_logs(ministack, "CreateLogStream", call, 1, **stream) == 400
+    assert _call_logs(ministack, "CreateLogGroup", str(uuid.uuid4()), 1, **group) == 200
+    assert _call_logs(ministack, "CreateLogStream", call, 2, **stream) == 200

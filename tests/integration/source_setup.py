@@ -19,6 +19,7 @@ class SlotName:
     """Stands for config.Slot."""
 
     name: str = "smartstream_test"
+    failover: bool = True
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class FakeSource:
 
     dsn: str
     connect_timeout: float = 5.0
+    silence_max: float = 60.0
     publication: str = "smartstream_test"
     slot: SlotName = field(default_factory=SlotName)
 

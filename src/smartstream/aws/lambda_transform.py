@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 
+from smartstream.aws.definition_guard import GuardedLocks
 from smartstream.aws.lambda_events import QueueMessage, created_objects, failures, queue_messages
 from smartstream.aws.lambda_lake import LambdaConfig, lake_of
 from smartstream.aws.lambda_settings import LambdaSettings
@@ -19,11 +20,14 @@ from smartstream.aws.table_locks import DynamoLocks
 from smartstream.delivery.definitions import Definitions
 from smartstream.delivery.handle import Announced, Transform
 from smartstream.delivery.lock import TableLocks
-from smartstream.errors import RawCorrupt, SmartStreamError
+from smartstream.errors import DefinitionChanged, RawCorrupt, SmartStreamError
 from smartstream.raw.store import NotFound, open_store
 from smartstream.trusted.catalog import LakeCatalog, open_catalog
 
 _LOG = logging.getLogger(__name__)
+
+READINGS_MAX = 3
+"""How often a call reads objects of a table that others define anew, before the queue brings them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,7 @@ class TransformFunction:
                 announced += self._announced(message)
             except SmartStreamError as error:
                 failed[message.message_id] = error
-        if announced:
-            failed |= self._transform().apply(announced, self._fetch)
+        failed |= self._applied(announced)
         for message in messages:
             if why := failed.get(message.message_id):
                 _log_rejected(message, why)
@@ -78,13 +81,28 @@ class TransformFunction:
         found = created_objects(message.body, bucket=self._found.bucket, prefix=self._found.raw_prefix)
         return [Announced(message.message_id, one.key) for one in found]
 
+    def _applied(self, announced: Sequence[Announced]) -> dict[str, SmartStreamError]:
+        """Apply objects, those of a table that was defined anew meanwhile once more; what failed."""
+        failed: dict[str, SmartStreamError] = {}
+        for _ in range(READINGS_MAX):
+            if not announced:
+                break
+            found = self._transform().apply(announced, self._fetch)
+            read = {one.message for one in announced}
+            failed = {one: error for one, error in failed.items() if one not in read} | found
+            again = {one for one, error in found.items() if isinstance(error, DefinitionChanged)}
+            announced = [one for one in announced if one.message in again]
+        return failed
+
     def _transform(self) -> Transform:
         """With the configuration and the definitions that the lake has now."""
+        catalog, locks = self._catalog_and_locks
+        definitions = Definitions(self._store)
         return Transform(
             self._config.settings(),
-            self._catalog_and_locks[0],
-            Definitions(self._store),
-            locks=self._catalog_and_locks[1],
+            catalog,
+            definitions,
+            locks=GuardedLocks(locks, self._store, definitions),
             clock=self._clocks.now,
         )
 

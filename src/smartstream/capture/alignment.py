@@ -83,6 +83,12 @@ def align(
     return TableSchema(relation.oid, relation.schema, relation.name, columns, key) if key else None
 
 
+def look_alike(known: TableSchema, current: TableSchema) -> bool:
+    """Whether Relations of both read the same for a column that was dropped and added again."""
+    before = {(c.name, c.type): c.attnum for c in known.columns}
+    return any(before.get((c.name, c.type), c.attnum) != c.attnum for c in current.columns)
+
+
 def _attnums(
     typed: Sequence[Typed], known: TableSchema | None, current: TableSchema | None
 ) -> tuple[int, ...] | None:

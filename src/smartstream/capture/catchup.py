@@ -11,11 +11,14 @@ gave; the slot itself moves when we acknowledge.  A crash takes the copy with it
 the changes are read again.
 
 Rounds begin small, so that we have something to do while the server decodes the next,
-and grow, because each decodes again from the slot's restart LSN.
+and grow, because each decodes again from the slot's restart LSN.  That stays where the
+oldest open transaction began; when more was decoded again than was new, the reader gives
+way to streaming, which decodes once.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -37,6 +40,8 @@ from smartstream.config import Source
 from smartstream.lsn import format_lsn, parse_lsn
 from smartstream.sql_text import quoted
 
+_LOG = logging.getLogger(__name__)
+
 # Quoted literals, not parameters: ADBC uses COPY only for statements without parameters.
 _COPY_SLOT = sql.SQL(
     "SELECT made.slot_name::text"
@@ -50,7 +55,16 @@ ROUND_CHANGES_FIRST, ROUND_CHANGES_MAX = 150_000, 1_000_000
 BATCH_BYTES = 16 << 20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 _AHEAD_BATCHES = 4
-_ADVANCE_EVERY_S = 5.0
+_ADVANCE_EVERY_S, _ADVANCE_SHARE_MAX = 5.0, 0.1
+AGAIN_BYTES_MAX = 256 << 20
+"""A catch-up may decode that much of the WAL again, or twice what it has handed out."""
+RESTART_TRAILING_BYTES_MAX = 256 << 20
+"""Each round decodes from the restart LSN: when that trails further, and further than twice the
+backlog, streaming is cheaper."""
+_TRAILING = sql.SQL(
+    "SELECT (confirmed_flush_lsn OPERATOR(pg_catalog.-) restart_lsn)::bigint AS trailing"
+    " FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,7 @@ class _RoundEnd:
 
     lsn: int
     finished: bool
+    trailing_bytes: int = 0
 
 
 class CatchupReader:
@@ -89,7 +104,7 @@ class CatchupReader:
         self._batch_bytes = batch_bytes
         self._batches: queue.Queue[pa.RecordBatch | _RoundEnd | Exception] = queue.Queue(_AHEAD_BATCHES)
         self._closed = threading.Event()
-        self._durable = self._advanced = 0
+        self._durable = self._advanced = self._begun_lsn = self._again_bytes = 0
         self._advance_due = monotonic() + _ADVANCE_EVERY_S
         self._source = source
         self._bulk = adbc_connect(source)
@@ -110,7 +125,7 @@ class CatchupReader:
         if isinstance(item, Exception):
             raise item
         if isinstance(item, _RoundEnd):
-            return SlotRead(progress_lsn=item.lsn, finished=item.finished)
+            return SlotRead(progress_lsn=item.lsn, finished=item.finished, trailing_bytes=item.trailing_bytes)
         return SlotRead(_messages(item))
 
     def acknowledge(self, lsn: int) -> None:
@@ -131,6 +146,8 @@ class CatchupReader:
         self._closed.set()
         thread = getattr(self, "_thread", None)
         if thread is not None:
+            if thread.is_alive():
+                self._cancel()
             while thread.is_alive():  # it may wait for room in the queue
                 self._drain()
                 thread.join(0.05)
@@ -140,7 +157,8 @@ class CatchupReader:
 
     def _advance(self) -> None:
         """Let the server forget what is durable."""
-        self._advance_due = self._monotonic() + _ADVANCE_EVERY_S
+        begun = self._monotonic()
+        self._advance_due = begun + _ADVANCE_EVERY_S
         if self._durable <= self._advanced:
             return
         lsn = format_lsn(self._durable)
@@ -152,6 +170,15 @@ class CatchupReader:
             except psycopg.Error as error:
                 raise map_error(error, f"advancing slot {self._slot} to {lsn}") from error
         self._advanced = self._durable
+        took = self._monotonic() - begun  # as much as there is between restart LSN and here
+        self._advance_due = max(self._advance_due, begun + took / _ADVANCE_SHARE_MAX)
+
+    def _cancel(self) -> None:
+        """Interrupt the server, which may decode for minutes before it has a first row for us."""
+        try:
+            self._bulk.adbc_cancel()
+        except ADBC_ERRORS as error:
+            _LOG.debug("the round could not be cancelled: %s", type(error).__name__)
 
     def _drain(self) -> None:
         """Make room for the reading thread, so that it sees it shall stop."""
@@ -185,8 +212,20 @@ class CatchupReader:
         finished = count < self._round_changes
         self._round_changes = min(2 * self._round_changes, ROUND_CHANGES_MAX)
         lsn = max(self._upto_lsn, handed_out) if finished else handed_out
-        self._batches.put(_RoundEnd(lsn, finished))
-        return finished
+        trailing = 0 if finished else self._gives_way(handed_out)
+        self._batches.put(_RoundEnd(lsn, finished or trailing > 0, trailing))
+        return finished or trailing > 0
+
+    def _gives_way(self, handed_out: int) -> int:
+        """The bytes that the next round would decode again, if all in all that is too much; else 0."""
+        (batch,) = self._execute(_TRAILING.format(slot=self._ahead))
+        trailing = int(batch.column(0)[0].as_py())
+        self._begun_lsn = self._begun_lsn or handed_out
+        self._again_bytes += trailing
+        if self._again_bytes <= max(AGAIN_BYTES_MAX, 2 * (handed_out - self._begun_lsn)):
+            return 0
+        _LOG.info("an open transaction holds back slot %s: streaming the backlog", self._slot)
+        return trailing
 
     def _execute(self, statement: sql.Composed) -> list[pa.RecordBatch] | Any:
         """Run a statement over ADBC; the batches of its result as they come."""
@@ -209,6 +248,11 @@ def _closing(cursor: Any, reader: Any, doing: str) -> Any:
         raise map_error(error, doing) from error
     finally:
         cursor.close()
+
+
+def restart_is_near(trailing_bytes: int, backlog_bytes: int) -> bool:
+    """Whether reading in bulk pays: each of its rounds decodes from the restart LSN again."""
+    return trailing_bytes < max(RESTART_TRAILING_BYTES_MAX, 2 * backlog_bytes)
 
 
 def flushed_wal_lsn(connection: psycopg.Connection[Any]) -> int:

@@ -8,6 +8,7 @@ stream must print a value alike.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,13 +23,15 @@ from smartstream.errors import (
     DatabaseMissing,
     MissingRight,
     NoFreeSlot,
-    PublicationMissing,
+    PublicationLost,
     SlotInUse,
     SlotLost,
     SourceAuthFailed,
     SourceBusy,
     SourceError,
     SourceGone,
+    SourceReadOnly,
+    SourceStopping,
     SourceUnreachable,
     SourceVersionUnsupported,
     WalLevelTooLow,
@@ -72,13 +75,53 @@ class Source(Protocol):
     def connect_timeout(self) -> float:
         """Seconds to wait for an answer, for each address."""
 
+    @property
+    def silence_max(self) -> float:
+        """Seconds after which a server that does not answer is given up."""
 
-def connect(source: Source, *, replication: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+
+class _Impatient(psycopg.Connection[tuple[Any, ...]]):
+    """A connection for questions that are answered at once: a longer silence means that it is broken."""
+
+    silence_max_s = 60.0
+
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        """As psycopg's, but with an end."""
+        try:
+            return super().wait(_bounded(gen, self.silence_max_s), *arguments, **options)
+        except _Silent:
+            self.close()  # its answer may still come: nothing else can be asked
+            raise
+
+
+class _Silent(psycopg.OperationalError):
+    """The server has not answered in time."""
+
+
+def _bounded(steps: Any, seconds: float) -> Any:
+    """The steps of a conversation with the server, which must not take longer."""
+    deadline = time.monotonic() + seconds
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise _Silent(f"the connection is lost: no answer within {seconds:g} s")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def connect(
+    source: Source, *, replication: bool = False, impatient: bool = False
+) -> psycopg.Connection[tuple[Any, ...]]:
     """Open a connection with the session settings, in autocommit.
 
     Args:
         replication: open a walsender session for the database; it understands
             replication commands and SQL without parameters.
+        impatient: for quick questions only: SourceGone when one is not answered within
+            ``silence_max``.
     Raises:
         ConfigInvalid: the URL is not one.
         SourceUnreachable, SourceAuthFailed, DatabaseMissing, MissingRight, NoFreeSlot,
@@ -87,11 +130,14 @@ def connect(source: Source, *, replication: bool = False) -> psycopg.Connection[
     parameters = _parameters(source)
     if replication:
         parameters["replication"] = "database"
+    kind = _Impatient if impatient else psycopg.Connection
     try:
-        connection = psycopg.connect(**parameters, autocommit=True)
+        connection = kind.connect(**parameters, autocommit=True)
     except psycopg.Error as error:
         # Without the cause: libpq may have quoted the connection string in it.
         raise map_error(error, _whereabouts(parameters), connecting=True) from None
+    if isinstance(connection, _Impatient):
+        connection.silence_max_s = source.silence_max
     version = connection.info.server_version
     if version < SERVER_VERSION_MIN:
         connection.close()
@@ -146,6 +192,8 @@ def _parameters(source: Source) -> dict[str, Any]:
     parameters["client_encoding"] = "UTF8"
     parameters["application_name"] = "smartstream"
     parameters["connect_timeout"] = max(2, round(source.connect_timeout))
+    # What was sent and never acknowledged by the other machine: milliseconds.
+    parameters.setdefault("tcp_user_timeout", round(source.silence_max * 1000))
     return {**_KEEPALIVE, **parameters}
 
 
@@ -218,7 +266,7 @@ def _wrong_state(text: str) -> type[SourceError]:
 def _undefined_object(text: str) -> type[SourceError]:
     """42704, undefined object."""
     if "publication" in text:
-        return PublicationMissing
+        return PublicationLost
     return SlotLost if "slot" in text else SourceError
 
 
@@ -228,6 +276,7 @@ def _too_many(text: str) -> type[SourceError]:
 
 
 _BY_STATE: dict[str, Callable[[str], type[SourceError]]] = {
+    "25006": lambda _: SourceReadOnly,
     "28P01": lambda _: SourceAuthFailed,
     "28000": lambda _: SourceAuthFailed,
     "3D000": lambda _: DatabaseMissing,
@@ -241,7 +290,7 @@ _BY_STATE: dict[str, Callable[[str], type[SourceError]]] = {
     "57014": lambda _: SourceBusy,
     "57P01": lambda _: SourceGone,
     "57P02": lambda _: SourceGone,
-    "57P03": lambda _: SourceUnreachable,
+    "57P03": lambda text: SourceStopping if "shutting down" in text else SourceUnreachable,
     "58P01": lambda text: SlotLost if "WAL segment" in text else SourceError,
 }
 
@@ -255,4 +304,5 @@ _BY_TEXT: tuple[tuple[str, type[SourceError]], ...] = (
     (r"can no longer (get|access)|WAL segment .* has already been removed", SlotLost),
     (r"replication slot \".*\" is active", SlotInUse),
     (r"terminating connection", SourceGone),
+    (r"database system is shutting down", SourceStopping),
 )

@@ -90,6 +90,22 @@ def preview(connection: Connection, name: str, tables: Sequence[TableSchema]) ->
     return _difference(wanted, existing).change
 
 
+def membership(connection: Connection, name: str, oids: Sequence[int]) -> dict[str, str]:
+    """Return for each table that is published what stands for its being so without a break.
+
+    It is another value after the table was taken out and put back, after a row filter or a
+    column list was set, and after the publication's options changed or it was created anew.
+
+    Returns:
+        oid → value; without the tables that the publication does not send.
+    """
+    with _mapped(name):
+        by_schema = connection.info.server_version >= 150000
+        statement = _MEMBERSHIP_BY_SCHEMA if by_schema else _MEMBERSHIP
+        rows = connection.execute(statement, {"name": name, "oids": list(oids)}).fetchall()
+    return {str(oid): value for oid, value in rows}
+
+
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a publication called ``name``."""
     return _existing(connection, name) is not None
@@ -226,6 +242,23 @@ SELECT c.oid, n.nspname, c.relname,
 FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pubname = %s
+"""
+
+# A row's xmin is the transaction that wrote it: ALTER PUBLICATION … SET writes a new one.
+_MEMBERSHIP: LiteralString = """
+SELECT c.oid::int8, pg_catalog.format('%%s.%%s/%%s.%%s', p.oid, p.xmin, r.oid, r.xmin)
+FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c
+LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+WHERE p.pubname = %(name)s AND c.oid = ANY (%(oids)s::oid[]) AND (p.puballtables OR r.oid IS NOT NULL)
+"""
+
+_MEMBERSHIP_BY_SCHEMA: LiteralString = """
+SELECT c.oid::int8, pg_catalog.format('%%s.%%s/%%s.%%s/%%s.%%s', p.oid, p.xmin, r.oid, r.xmin, s.oid, s.xmin)
+FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c
+LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+LEFT JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = c.relnamespace
+WHERE p.pubname = %(name)s AND c.oid = ANY (%(oids)s::oid[])
+  AND (p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL)
 """
 
 _BY_SCHEMA: LiteralString = """

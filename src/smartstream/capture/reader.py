@@ -21,12 +21,15 @@ class SlotRead:
         messages: the next pgoutput messages in order, or None when there were none.
         progress_lsn: every transaction that committed before this LSN has been handed
             out (with this read or earlier ones); None when this read doesn't tell.
-        finished: a catch-up has reached its end; go on by streaming.
+        finished: a catch-up has ended; go on by streaming.
+        trailing_bytes: it ended early, because its next round would have decoded this much again:
+            stream that far at least.
     """
 
     messages: Messages | None = None
     progress_lsn: int | None = None
     finished: bool = False
+    trailing_bytes: int = 0
 
 
 class SlotReader(Protocol):

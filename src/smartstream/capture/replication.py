@@ -61,6 +61,9 @@ class StreamingReader:
         self._monotonic, self._wall = monotonic, wall
         self._acknowledged = 0
         self._status_due = 0.0
+        self._silence_max_s = source.silence_max
+        self._heard_at = monotonic()
+        self._asked_at: float | None = None
         self._connection = connect(source, replication=True)
         self._pg: pq.abc.PGconn = self._connection.pgconn
         try:
@@ -87,20 +90,24 @@ class StreamingReader:
         parts: list[memoryview] = []
         size, progress = 0, None
         deadline = self._monotonic() + wait_s
-        get = self._pg.get_copy_data
+        get, waited = self._pg.get_copy_data, False
         while len(parts) < self._messages_max and size < self._bytes_max:
             length, data = self._get(get)
             if length > 0:
+                self._heard_at, self._asked_at = self._monotonic(), None
                 if data[0] == _XLOG_DATA:
                     parts.append(data)
                     size += length
                 elif data[0] == _KEEPALIVE:
                     progress = self._keepalive(bytes(data))
                 continue
+            if waited:  # what had come is read by now
+                self._check_silence()
             remaining = deadline - self._monotonic()
             if parts or progress is not None or remaining <= 0:
                 break
             self._wait(min(remaining, _STATUS_EVERY_S))
+            waited = True
         self.keep_alive()
         return SlotRead(_messages(parts), progress)
 
@@ -110,9 +117,27 @@ class StreamingReader:
         self._send_status()
 
     def keep_alive(self) -> None:
-        """Send a status if one is due."""
-        if self._monotonic() >= self._status_due:
-            self._send_status()
+        """Send a status if one is due; asks for an answer when the server has been silent for a while.
+
+        TCP alone does not tell: something in between may hold the connection open.
+        """
+        now = self._monotonic()
+        if now >= self._status_due:
+            ask = now - self._heard_at >= self._silence_max_s / 3
+            self._send_status(ask=ask)
+            if ask and self._asked_at is None:
+                self._asked_at = now
+
+    def _check_silence(self) -> None:
+        """Give up a server that does not answer.
+
+        Raises:
+            SourceGone: it was asked, and has said nothing for ``silence_max``.
+        """
+        now = self._monotonic()
+        if self._asked_at is not None and now - self._asked_at > self._silence_max_s * 2 / 3:
+            silent_s = now - self._heard_at
+            raise SourceGone(f"The server has been silent for {silent_s:.0f} s, though asked (silence_max).")
 
     def close(self) -> None:
         """End the stream, so that the server has taken the last status, and close the connection."""
@@ -161,16 +186,16 @@ class StreamingReader:
             self._send_status()
         return int(end_lsn)
 
-    def _send_status(self) -> None:
-        """Report what is durable."""
+    def _send_status(self, *, ask: bool = False) -> None:
+        """Report what is durable; with ``ask`` the server answers at once."""
         lsn = self._acknowledged
         now_us = int((self._wall() - _POSTGRES_EPOCH_S) * 1e6)
         try:
-            self._pg.put_copy_data(_STATUS_FORMAT.pack(b"r", lsn, lsn, lsn, now_us, 0))
+            self._pg.put_copy_data(_STATUS_FORMAT.pack(b"r", lsn, lsn, lsn, now_us, ask))
             self._pg.flush()
         except psycopg.OperationalError as error:
             raise SourceGone(f"The connection to the source broke at {format_lsn(lsn)}: {error}") from error
-        self._status_due = self._monotonic() + _STATUS_EVERY_S
+        self._status_due = self._monotonic() + min(_STATUS_EVERY_S, self._silence_max_s / 3)
 
 
 def _messages(parts: list[memoryview]) -> Messages | None:

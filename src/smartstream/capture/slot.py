@@ -13,8 +13,10 @@ import psycopg
 from smartstream.capture.connect import map_error
 from smartstream.errors import (
     SlotAhead,
+    SlotForeign,
     SlotInUse,
     SlotLost,
+    SlotTwoPhase,
     SourceBusy,
     SourceRewound,
     WalLevelTooLow,
@@ -45,6 +47,8 @@ class SlotInfo:
             None without max_slot_wal_keep_size.
         invalidation: why the server gave the slot up; None if it did not.
         retained_bytes: WAL kept for the slot.
+        two_phase: it gives a prepared transaction's changes before they are committed.
+        failover: standbys that synchronise slots keep a copy of it.
     """
 
     name: str
@@ -57,6 +61,8 @@ class SlotInfo:
     safe_wal_size: int | None
     invalidation: str | None
     retained_bytes: int
+    two_phase: bool = False
+    failover: bool = False
 
     @property
     def active(self) -> bool:
@@ -88,6 +94,8 @@ def inspect(connection: Connection, name: str) -> SlotInfo | None:
         safe_wal_size=slot["safe_wal_size"],
         invalidation=slot.get("invalidation_reason") or conflict,
         retained_bytes=int(retained or 0),
+        two_phase=bool(slot.get("two_phase")),
+        failover=bool(slot.get("failover")),
     )
 
 
@@ -95,14 +103,16 @@ class Source(Protocol):
     """What this needs of the configuration."""
 
     @property
-    def slot(self) -> Named: ...
+    def slot(self) -> Settings: ...
 
 
-class Named(Protocol):
-    """A thing with a name."""
+class Settings(Protocol):
+    """The slot's name, and whether standbys shall have it too."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def failover(self) -> bool: ...
 
 
 def ensure(
@@ -135,7 +145,7 @@ def ensure(
     else:
         info = check(connection, source.slot.name, state)
     if info is None:
-        create(connection, source.slot.name, timeout_s=create_wait_s)
+        create(connection, source.slot.name, failover=source.slot.failover, timeout_s=create_wait_s)
         info = inspect(connection, source.slot.name)
         assert info is not None, "just created"
     return info
@@ -150,9 +160,13 @@ def check(connection: Connection, name: str, state: LakeState) -> SlotInfo | Non
         SourceRewound: the server's WAL ends before what the lake has.
         SlotLost: the slot is missing, or the server gave it up.
         SlotAhead: it moved past what the lake has.
-        SlotInUse: another process reads it, or it belongs to something else.
+        SlotForeign: it belongs to something else.
+        SlotInUse: another process reads it.
+        SlotTwoPhase: it gives changes when they are prepared, which may never be committed.
     """
     needed = _needed_lsn(state)
+    with _mapped("reading wal_level"):
+        _check_wal_level(connection)
     end = _wal_end(connection)
     if end < state.durable_lsn:
         raise SourceRewound(
@@ -163,44 +177,78 @@ def check(connection: Connection, name: str, state: LakeState) -> SlotInfo | Non
     if info is None:
         if needed is None:
             return None
-        raise SlotLost(f"slot {name} does not exist, but the lake goes on from {format_lsn(needed)}")
-    if info.plugin != PLUGIN or info.database != connection.info.dbname:
-        raise SlotInUse(
-            f"slot {name} decodes database {info.database or '(none)'} with {info.plugin or 'no plugin'}: "
-            "it belongs to something else",
-            hint="Give this SmartStream a source.slot.name of its own.",
+        raise SlotLost(
+            f"slot {name} does not exist, but the lake goes on from {format_lsn(needed)}", hint=_NO_SLOT
         )
+    check_ours(connection, info)
     if info.active_pid is not None:  # first: while it moves, positions say nothing
         raise SlotInUse(f"slot {name} is read by server process {_who(connection, info.active_pid)}")
-    if info.lost:
-        raise SlotLost(f"the server gave up slot {name} ({info.invalidation or 'its WAL was removed'})")
-    if needed is not None and info.confirmed_flush_lsn > needed:
-        raise SlotAhead(
-            f"slot {name} stands at {format_lsn(info.confirmed_flush_lsn)}, "
-            f"but the lake goes on from {format_lsn(needed)}"
-        )
+    if info.two_phase:
+        raise SlotTwoPhase(f"slot {name} was created for two-phase decoding", hint=_one_phase(name))
+    _check_position(info, needed)
     return info
 
 
-def create(connection: Connection, name: str, *, timeout_s: float = CREATE_WAIT_S) -> int:
+def check_ours(connection: Connection, info: SlotInfo) -> None:
+    """Refuse a slot that decodes another database, or with another plugin.
+
+    Raises:
+        SlotForeign: it does.
+    """
+    if info.plugin != PLUGIN or info.database != connection.info.dbname:
+        raise SlotForeign(
+            f"slot {info.name} decodes database {info.database or '(none)'} "
+            f"with {info.plugin or 'no plugin'}: it belongs to something else"
+        )
+
+
+def check_opened(connection: Connection, name: str, state: LakeState) -> None:
+    """Look once more, now that nobody else can move the slot: between ``check`` and opening it
+    another consumer may have been there, or have created it anew.
+
+    Raises:
+        SlotLost, SlotAhead: as ``check``.
+    """
+    info = inspect(connection, name)
+    if info is None:
+        raise SlotLost(f"slot {name} was dropped while it was opened", hint=_NO_SLOT)
+    _check_position(info, _needed_lsn(state))
+
+
+def _check_position(info: SlotInfo, needed: int | None) -> None:
+    """Refuse a slot that lacks changes which the lake needs."""
+    if info.lost:
+        why = info.invalidation or "wal_removed"
+        raise SlotLost(f"the server gave up slot {info.name} ({why}): {_WHY_LOST.get(why, 'see its log')}")
+    if needed is not None and info.confirmed_flush_lsn > needed:
+        raise SlotAhead(
+            f"slot {info.name} stands at {format_lsn(info.confirmed_flush_lsn)}, "
+            f"but the lake goes on from {format_lsn(needed)}: somebody else read it, or created it anew"
+        )
+
+
+def create(
+    connection: Connection, name: str, *, failover: bool = True, timeout_s: float = CREATE_WAIT_S
+) -> int:
     """Create the slot; returns its consistent point, from which on the stream is complete.
 
     The server waits for the transactions that are running.
 
+    Args:
+        failover: let standbys keep a copy of it, where the server can (from PostgreSQL 17 on).
     Raises:
         WalLevelTooLow, NoFreeSlot, MissingRight: the server does not let us.
         SlotInUse: there is a slot of this name.
         SourceBusy: a transaction did not end within ``timeout_s``; names its process.
     """
     with _mapped(f"creating slot {name}"):
-        level = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
-        if level != ("logical",):
-            raise WalLevelTooLow(f"wal_level is {level[0] if level else 'unknown'}")
+        _check_wal_level(connection)
+        synced = failover and connection.info.server_version >= 170000
         try:
             connection.execute(f"SET statement_timeout = {round(timeout_s * 1000)}")
-            row = connection.execute(_CREATE, (name, PLUGIN)).fetchone()
+            row = connection.execute(_CREATE_SYNCED if synced else _CREATE, (name, PLUGIN)).fetchone()
         except psycopg.errors.QueryCanceled as error:
-            holders = _older(connection, _barrier(connection), anywhere=True)
+            holders = _older(connection, _barrier(connection))
             raise SourceBusy(
                 f"creating slot {name} waited {timeout_s:g} s for running transactions: {_held_by(holders)}",
                 hint=_END_IT,
@@ -228,31 +276,11 @@ def drop(connection: Connection, name: str) -> None:
         )
 
 
-def wait_for_older_transactions(
-    connection: Connection, timeout_s: float, *, stop: threading.Event | None = None
-) -> None:
-    """Wait until every transaction of this database that is in progress now has ended.
-
-    A commit can be in WAL before snapshots show it; a snapshot taken after this shows
-    every transaction that committed before it was called.
-
-    Args:
-        connection: in autocommit.
-        stop: ends the wait early, without error.
-    Raises:
-        SourceBusy: one did not end in time; names the process or the prepared transaction.
-    """
-    stop = stop or threading.Event()
-    with _mapped("waiting for older transactions"):
-        barrier = _barrier(connection)
-        for _ in range(max(1, round(timeout_s / _POLL_S))):
-            holders = _older(connection, barrier)
-            if not holders or stop.wait(_POLL_S):
-                return
-    raise SourceBusy(
-        f"a transaction did not end within {timeout_s:g} s: {_held_by(holders)}",
-        hint=_END_IT,
-    )
+def _check_wal_level(connection: Connection) -> None:
+    """Refuse a server whose WAL lacks what decoding needs."""
+    level = connection.execute("SELECT pg_catalog.current_setting('wal_level')").fetchone()
+    if level != ("logical",):
+        raise WalLevelTooLow(f"wal_level is {level[0] if level else 'unknown'}")
 
 
 def _needed_lsn(state: LakeState) -> int | None:
@@ -260,6 +288,16 @@ def _needed_lsn(state: LakeState) -> int | None:
     if state.durable_lsn > 0:
         return state.durable_lsn
     return min((table.copy_lsn for table in state.tables.values()), default=None)
+
+
+def _one_phase(name: str) -> str:
+    """How to have transactions when they are committed: a copy of a slot gives them so."""
+    copy, drop = "pg_copy_logical_replication_slot", "pg_drop_replication_slot"
+    old, kept = f"'{name}'", f"'{name[:50]}_one_phase'"
+    return (
+        f"Put a copy in its place: SELECT {copy}({old}, {kept}); SELECT {drop}({old});"
+        f" SELECT {copy}({kept}, {old}); SELECT {drop}({kept});"
+    )
 
 
 def _wal_end(connection: Connection) -> int:
@@ -284,9 +322,9 @@ def _barrier(connection: Connection) -> str:
     return str(row[0])
 
 
-def _older(connection: Connection, barrier: str, *, anywhere: bool = False) -> list[tuple[Any, ...]]:
-    """The transactions before ``barrier`` in progress in this database, or in all."""
-    return connection.execute(_OLDER, (barrier, anywhere)).fetchall()
+def _older(connection: Connection, barrier: str) -> list[tuple[Any, ...]]:
+    """The transactions before ``barrier`` in progress, whatever their database."""
+    return connection.execute(_OLDER, (barrier,)).fetchall()
 
 
 def _held_by(holders: list[tuple[Any, ...]]) -> str:
@@ -305,6 +343,21 @@ def _mapped(doing: str) -> Iterator[None]:
         raise map_error(error, doing) from error
 
 
+_NO_SLOT = (
+    "It was dropped, or the server was promoted from a standby, restored or upgraded without its slots "
+    "(before PostgreSQL 17 they never come along). Run `smartstream resync` to create it and copy the "
+    "tables again."
+)
+_WHY_LOST = {
+    "wal_removed": "it fell further behind than max_slot_wal_keep_size allows",
+    "idle_timeout": "nobody read it for idle_replication_slot_timeout",
+    "wal_level_insufficient": "wal_level was lowered",
+    "rows_removed": "rows that decoding needs were removed",
+}
+
+_CREATE_SYNCED: LiteralString = (
+    "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot(%s, %s, false, false, true)"
+)
 _CREATE: LiteralString = "SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot(%s, %s)"
 
 # to_jsonb, because which columns there are depends on the server's version.
@@ -326,8 +379,7 @@ SELECT pg_catalog.format('%%s (%%s, role %%s, at %%s)', pid,
 FROM pg_catalog.pg_stat_activity WHERE pid = %s
 """
 
-# Every transaction with an xid holds a lock on it; its holder's database tells
-# whether the slot cares.  A transaction without a lock yet counts as one of ours.
+# Every transaction with an xid holds a lock on it.
 _OLDER: LiteralString = """
 SELECT CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('prepared transaction %%L', p.gid)
             ELSE pg_catalog.format('process %%s (%%s)', coalesce(l.pid::text, 'unknown'),
@@ -338,5 +390,5 @@ LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.mode = 'Ex
                                AND l.transactionid = x.xid::xid
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.xid::xid
-WHERE x.xid < %s::xid8 AND (%s OR coalesce(p.database, a.datname, current_database()) = current_database())
+WHERE x.xid < %s::xid8
 """

@@ -242,7 +242,13 @@ def _read(
         with _mapped(schema):
             _check_filenode(cursor, schema, relation, filenode)
         for batch in _batches(cursor, f"SELECT {columns} FROM ONLY {relation}{where}", schema):
-            yield from_snapshot(pa.Table.from_batches([batch]), schema, copy_lsn)
+            try:
+                rows = from_snapshot(pa.Table.from_batches([batch]), schema, copy_lsn)
+            except pa.ArrowNotImplementedError as error:  # a column of this name, but another one
+                raise TableRewritten(
+                    f"table {schema.id} has other columns than its copy began with"
+                ) from error
+            yield rows
 
 
 def _check_filenode(cursor: adbc.Cursor, schema: TableSchema, relation: str, filenode: int) -> None:

@@ -40,6 +40,8 @@ COMMANDS = (
     "rebuild",
     "model",
     "resync",
+    "pause",
+    "resume",
     "maintain",
     "contract",
     "aws",

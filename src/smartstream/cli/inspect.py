@@ -18,6 +18,7 @@ from smartstream.cli.render import (
     console,
     next_step,
     quality_lines,
+    receiving_lines,
     source_lines,
     status_table,
     tables_table,
@@ -84,6 +85,9 @@ def degraded(settings: Settings, lake: LakeStatus, source: SourceStatus) -> str 
         return "The slot is lost: `smartstream resync`, then `smartstream run`."
     if source.slot is None and lake.durable_lsn:
         return "The slot is gone: `smartstream resync`, then `smartstream run`."
+    if lake.paused_since is not None:
+        since = f"{lake.paused_since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"Trusted tables are paused since {since}: `smartstream resume`."
     if source.slot is not None and source.slot.retained_bytes > settings.source.slot.max_retained:
         return "The slot holds back more WAL than source.slot.max_retained: start `smartstream run`."
     return None
@@ -153,6 +157,7 @@ def _screen(
 ) -> Any:
     """Both sides for people."""
     lines = [f"{settings.name}: {lake.warehouse}", *source_lines(source, lake.durable_lsn)]
+    lines += receiving_lines(lake.receiving, now())
     lines += quality_lines(quality) if quality else []
     return Group(Text("\n".join(lines)), *([status_table(lake, held)] if lake.tables else []))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from smartstream.doctor import Check
     from smartstream.pipeline import Progress
     from smartstream.quality.watch import QualitySummary
+    from smartstream.raw.receiving import Receiving
     from smartstream.status import LakeStatus, SourceStatus
     from smartstream.verify import Report
 
 WIDTH_WITHOUT_TERMINAL = 160
 FAILED_SHOWN_MAX = 20
+OPEN_S_SHOWN_MIN = 60
+"""Transactions are open for a while; one that has been for this long may have been forgotten."""
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "ready": "green", "copying": "yellow"}
 
 
@@ -120,7 +124,19 @@ def source_lines(source: SourceStatus, durable_lsn: int) -> list[str]:
         reader = f"read by server process {info.active_pid}" if info.active else "nobody reads it"
         lost = ", LOST" if info.lost else ""
         lines.append(f"slot    {info.name}: {reader}, holds back {size(info.retained_bytes)}{lost}")
+        if source.oldest is not None and source.oldest.age.total_seconds() >= OPEN_S_SHOWN_MIN:
+            age = timedelta(seconds=int(source.oldest.age.total_seconds()))
+            lines.append(f"        from the oldest open transaction on: {source.oldest}, open for {age}")
     return lines
+
+
+def receiving_lines(receiving: Receiving | None, at: datetime) -> list[str]:
+    """A large transaction on its way in."""
+    if receiving is None:
+        return []
+    seconds = max(0.0, (at - receiving.since).total_seconds())
+    written = f"{receiving.changes:,} changes ({size(receiving.size_bytes)})"
+    return [f"coming  one large transaction: {written} written in {seconds:.0f} s, all visible at its end"]
 
 
 def quality_lines(quality: QualitySummary) -> list[str]:
@@ -197,6 +213,8 @@ def progress_line(progress: Progress, rate_per_s: float) -> str:
         f"{progress.applied_count:,} applied",
         f"{rate_per_s:,.0f}/s",
     ]
+    if progress.receiving_count:
+        parts.append(f"in one transaction that has not ended: {progress.receiving_count:,} changes so far")
     if progress.source_lsn is not None and progress.durable_lsn:
         parts.append(f"{size(max(0, progress.source_lsn - progress.durable_lsn))} behind")
     if progress.lag_ms_p50 is not None and progress.lag_ms_p99 is not None:

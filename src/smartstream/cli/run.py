@@ -1,4 +1,4 @@
-"""``demo``, ``run``, ``resync`` and ``maintain``: the commands that change a lake."""
+"""``demo``, ``run``, ``resync``, ``pause``, ``resume`` and ``maintain``: the commands that change a lake."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def resync(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Have tables copied anew by the next run; readers keep the old rows until then."""
+    """Have tables copied anew, by the pipeline that runs or the next; readers keep old rows until then."""
     settings = invocation(context).settings()
     names = [name if "." in name else f"public.{name}" for name in tables or []]
     if not yes:
@@ -194,11 +194,46 @@ def resync(
             raise ConfigError("resync asks first, and there is no terminal", hint="Say --yes to go ahead.")
         what = ", ".join(names) if names else "ALL tables, and create the slot anew"
         typer.confirm(f"Copy {what}?", abort=True)
+    from smartstream.pipeline.errand import Errand
+    from smartstream.pipeline.resync import ask_resync
     from smartstream.pipeline.resync import resync as begin
 
+    stop = threading.Event()
+    if names and Errand(settings, clock=now, run_once=lambda: None, stop=stop).is_running():
+        with stopped_by_signals(stop):
+            chosen = ask_resync(settings, names, stop=stop)
+        typer.echo(f"the running pipeline copies anew: {', '.join(chosen)}")
+        next_step("`smartstream status` shows how far it is; readers keep the old rows until it is done.")
+        return
     chosen = begin(settings, names, clock=now)
     typer.echo(f"marked for a new copy: {', '.join(chosen)}")
     next_step("`smartstream run` copies them.")
+
+
+@app.command()
+def pause(context: typer.Context) -> None:
+    """Let trusted tables stand still; a pipeline that runs goes on to bring changes into the raw zone."""
+    from smartstream.raw.pause import pause as set_mark
+    from smartstream.raw.store import open_store
+
+    since = set_mark(open_store(invocation(context).settings().lake), now())
+    typer.echo(f"trusted tables are paused since {since:%Y-%m-%d %H:%M:%S} UTC; changes go on into raw")
+    next_step("`smartstream resume` lets them catch up.")
+
+
+@app.command()
+def resume(context: typer.Context) -> None:
+    """Let trusted tables go on after `pause`; they catch up by themselves."""
+    from smartstream.raw.pause import resume as take_mark
+    from smartstream.raw.store import open_store
+
+    since = take_mark(open_store(invocation(context).settings().lake))
+    typer.echo(
+        f"trusted tables were paused since {since:%Y-%m-%d %H:%M:%S} UTC, and go on"
+        if since
+        else "trusted tables were not paused"
+    )
+    next_step("`smartstream status` shows how far they are.")
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 ``diagnose`` runs every check that can be run; a failing one never hides another.
 ``source`` looks at the server, ``tables`` at the captured tables, ``lake`` at the
-warehouse and this machine.
+warehouse and this machine, ``models`` at the models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psycopg
 from smartstream.capture.catalog import Discovery, discover
 from smartstream.capture.connect import connect, map_error
 from smartstream.config import Settings, matches
-from smartstream.doctor import lake, rules, source, tables
+from smartstream.doctor import lake, models, rules, source, tables
 from smartstream.doctor.check import Check, Patient, Status, failed
 from smartstream.errors import ConfigError, SmartStreamError
 from smartstream.manifest import LakeState
@@ -28,6 +28,7 @@ __all__ = ["Check", "Status", "diagnose", "sql_script"]
 SOURCE_CHECKS: tuple[tuple[str, Callable[[Patient], Check]], ...] = (
     ("version", source.version),
     ("wal_level", source.wal_level),
+    ("identity", source.same_source),
     ("replication right", source.replication_right),
     ("encoding", source.encoding),
     ("tables", tables.found),
@@ -39,6 +40,7 @@ SOURCE_CHECKS: tuple[tuple[str, Callable[[Patient], Check]], ...] = (
     ("free slots", source.free_slots),
     ("free senders", source.free_senders),
     ("slot", source.slot_state),
+    ("open transactions", source.open_transactions),
     ("max_slot_wal_keep_size", source.wal_keep_size),
     ("clock", source.clock_difference),
     ("disk space", lake.disk_space),
@@ -61,7 +63,7 @@ def diagnose(settings: Settings, *, clock: Callable[[], datetime] = _now) -> lis
     A missing warehouse folder and catalog are created, as ``run`` would.
     """
     checks = [_guarded(name, partial(check, settings)) for name, check in LAKE_CHECKS]
-    return [*_examine_source(settings, _lake_state(settings, clock), clock), *checks]
+    return [*_examine_source(settings, _lake_state(settings, clock), clock), *checks, *_models(settings)]
 
 
 def sql_script(checks: Sequence[Check]) -> str:
@@ -94,6 +96,14 @@ def _examine_source(
         patient = Patient(settings, connection, info.user, discovery, state, clock)
         for name, check in SOURCE_CHECKS:
             yield _guarded(name, partial(check, patient))
+
+
+def _models(settings: Settings) -> list[Check]:
+    """The checks of the models; without a catalog there is one, which says so."""
+    try:
+        return list(models.fit(settings))
+    except SmartStreamError as error:
+        return [failed("models", error)]
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:

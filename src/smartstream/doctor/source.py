@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from psycopg import sql
 
-from smartstream.capture import slot
+from smartstream.capture import identity, slot
+from smartstream.capture.transactions import oldest_open
 from smartstream.doctor.check import Check, Patient, Status, failed, ok
-from smartstream.errors import SlotInUse, SmartStreamError
+from smartstream.errors import SlotInUse, SmartStreamError, WalLevelTooLow
 from smartstream.lsn import format_lsn
 from smartstream.manifest import LakeState
 from smartstream.units import format_size
 
 VERSION_MAX = 18
 """The latest PostgreSQL that the tests run on."""
+MINOR_MIN = {13: 21, 14: 18, 15: 13, 16: 9, 17: 5}
+"""Releases of May 2025: decoding hears of a changed publication inside of open transactions."""
 CLOCK_DIFFERENCE_S_MAX = 2.0
 SAFE_WAL_BYTES_MIN = 512 << 20
+OPEN_MAX = timedelta(minutes=10)
 
 # Roles of managed services that carry the right to replicate.
 REPLICATION_ROLES = ("rds_replication", "rds_superuser", "alloydbreplication", "azure_pg_admin")
@@ -30,6 +36,16 @@ def version(patient: Patient) -> Check:
             f"PostgreSQL {major}",
             why=f"SmartStream is tested with PostgreSQL 13 to {VERSION_MAX}.",
             fix="Run `smartstream verify` after the first copy, and look for a newer SmartStream.",
+        )
+    minor = patient.connection.info.server_version % 10000
+    if minor < MINOR_MIN.get(major, 0):
+        return Check(
+            "version",
+            Status.WARN,
+            f"PostgreSQL {major}.{minor}",
+            why="When a table is published while an older transaction has written to it, this release may not"
+            " send later changes of the table.",
+            fix=f"Update the server to {major}.{MINOR_MIN[major]} or later.",
         )
     return ok("version", f"PostgreSQL {major}")
 
@@ -54,6 +70,17 @@ def wal_level(patient: Patient) -> Check:
         fix="Set wal_level = logical, then restart the server (once).",
         sql=("ALTER SYSTEM SET wal_level = logical;  -- then restart the server",),
     )
+
+
+def same_source(patient: Patient) -> Check:
+    """The cluster and the database that the lake follows, or nothing is followed yet."""
+    state = patient.state or LakeState()
+    try:
+        mark = identity.check(patient.settings.source, patient.connection, state)
+    except SmartStreamError as error:
+        return failed("identity", error)
+    found = f"cluster {mark.system}, timeline {mark.timeline}"
+    return ok("identity", f"{found}: the one that the lake follows" if state.source else found)
 
 
 def replication_right(patient: Patient) -> Check:
@@ -135,6 +162,8 @@ def slot_state(patient: Patient) -> Check:
     info = slot.inspect(patient.connection, settings.name)
     try:
         slot.check(patient.connection, settings.name, patient.state or LakeState())
+    except WalLevelTooLow:
+        return Check("slot", Status.WARN, "not checked: see wal_level")
     except SlotInUse as error:
         ours = info is not None and info.active and info.plugin == slot.PLUGIN
         if not ours or info is None or info.database != patient.connection.info.dbname:
@@ -147,10 +176,30 @@ def slot_state(patient: Patient) -> Check:
     return _slot_size(patient, info, f"slot {info.name} at {format_lsn(info.confirmed_flush_lsn)}")
 
 
+def _can_sync(patient: Patient) -> bool:
+    """Whether the server has failover slots, and a standby that could use one."""
+    if patient.connection.info.server_version < 170000:
+        return False
+    (count,) = patient.row(
+        "SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical'"
+    )
+    return bool(count)
+
+
 def _slot_size(patient: Patient, info: slot.SlotInfo, found: str) -> Check:
     """How much WAL a slot in good order holds back."""
     retained, most = info.retained_bytes, patient.settings.source.slot.max_retained
     found = f"{found}, holds back {format_size(retained >> 20 << 20)} of WAL"
+    if not info.failover and patient.settings.source.slot.failover and _can_sync(patient):
+        return Check(
+            "slot",
+            Status.WARN,
+            f"{found}; standbys do not get a copy of it",
+            why="After a promotion the slot would be missing, and all tables be copied again.",
+            fix="Stop the pipeline and run the command over a replication connection "
+            "(psql 'replication=database …'), or set source.slot.failover: false.",
+            sql=(f"ALTER_REPLICATION_SLOT {info.name} (FAILOVER);",),
+        )
     if info.safe_wal_size is not None and info.safe_wal_size < SAFE_WAL_BYTES_MIN:
         why = f"The server gives the slot up after {info.safe_wal_size:,} more bytes of WAL."
     elif retained > most:
@@ -158,6 +207,25 @@ def _slot_size(patient: Patient, info: slot.SlotInfo, found: str) -> Check:
     else:
         return ok("slot", found)
     return Check("slot", Status.WARN, found, why, fix="Start `smartstream run` and let it catch up.")
+
+
+def open_transactions(patient: Patient) -> Check:
+    """No transaction that has been open for so long that somebody may have forgotten it."""
+    name = "open transactions"
+    oldest = oldest_open(patient.connection)
+    if oldest is None or oldest.age < OPEN_MAX:
+        return ok(name, f"none older than {OPEN_MAX.total_seconds() / 60:.0f} minutes")
+    info = slot.inspect(patient.connection, patient.settings.source.slot.name)
+    retained = f"{format_size(info.retained_bytes >> 20 << 20)} now, " if info else ""
+    return Check(
+        name,
+        Status.WARN,
+        f"{oldest} has been open for {timedelta(seconds=int(oldest.age.total_seconds()))}",
+        why=f"The slot keeps all WAL since it began ({retained}growing), and a restart reads it again;"
+        " a slot can't be created, and tables can't be verified, before it has ended.",
+        fix="Find out who holds it; commit it or end it.",
+        sql=(oldest.end_it,),
+    )
 
 
 def wal_keep_size(patient: Patient) -> Check:

@@ -41,7 +41,8 @@ def keys(patient: Patient) -> Check:
         "keys",
         Status.FAIL,
         "; ".join(f"{table.id}: {table.reason}" for table in keyless),
-        why="Updates and deletes must name the row that they change.",
+        why="Updates and deletes must name the row that they change; of a table that is published without "
+        "that, PostgreSQL lets the application's own UPDATE and DELETE fail.",
         fix="Give each table a key, or exclude it in smartstream.yaml (`schema.table: {exclude: true}`).",
         sql=tuple(_key_statement(*offers[table.oid]) for table in keyless if table.oid in offers),
     )

@@ -11,13 +11,16 @@
     │   ├── NoFreeSlot         ├── SlotInUse          ├── SlotLost
     │   ├── SlotAhead          ├── SourceRewound      ├── PublicationMissing
     │   ├── TableWithoutKey    ├── TableRewritten     ├── NoTables
-    │   ├── DatabaseMissing    ├── SourceBusy
+    │   ├── DatabaseMissing    ├── SourceBusy         ├── SlotTwoPhase
+    │   ├── SlotForeign        ├── SourceReplaced     ├── SourceDiverged
+    │   ├── SourceReadOnly     ├── PublicationLost    ├── SourceStopping
+    │   ├── CopyFailed         a snapshot copy fails for good
     │   └── ProtocolError      bytes that are not pgoutput
     ├── SchemaError            a change of a table that cannot be followed
     ├── LakeError              the lake side
     │   ├── LakeNotWritable    ├── DiskFull           ├── StoreUnavailable
     │   ├── RawCorrupt         ├── ManifestConflict   ├── CatalogUnavailable
-    │   ├── CommitConflict     └── TableCorrupt
+    │   ├── CommitConflict     ├── TablesPaused       └── TableCorrupt
     ├── RuleError              rules while the pipeline runs
     │   ├── RulesBroken        the source changed a column that a rule needs
     │   ├── RuleStop           exit 3: a row breaks a rule that stops
@@ -27,6 +30,7 @@
     ├── AwsError               the stack on AWS
     │   ├── EventMalformed     ├── TerraformInvalid   ├── PriceUnknown
     │   ├── AwsUnavailable     ├── TableBusy          ├── DefinitionMissing
+    │   ├── DefinitionChanged
     │   ├── TerraformUnusable  ├── StackMissing       ├── CredentialsUnusable
     │   ├── AwsRightMissing    ├── AwsRefused         ├── AwsTooSlow
     │   └── CaptureFailed      ├── AthenaFailed
@@ -52,21 +56,29 @@ from __future__ import annotations
 from smartstream.errors.base import ExitCode, Retry, SmartStreamError
 from smartstream.errors.config import ConfigError, ConfigInvalid, ConfigMissing, RuleInvalid
 from smartstream.errors.source import (
+    CopyFailed,
     DatabaseMissing,
     MissingRight,
     NoFreeSlot,
     NoTables,
     ProtocolError,
+    PublicationLost,
     PublicationMissing,
     SchemaError,
     SlotAhead,
+    SlotForeign,
     SlotInUse,
     SlotLost,
+    SlotTwoPhase,
     SourceAuthFailed,
     SourceBusy,
+    SourceDiverged,
     SourceError,
     SourceGone,
+    SourceReadOnly,
+    SourceReplaced,
     SourceRewound,
+    SourceStopping,
     SourceUnreachable,
     SourceVersionUnsupported,
     TableRewritten,
@@ -80,6 +92,7 @@ from smartstream.errors.lake import (
     LakeError,
     LakeNotWritable,
     ManifestConflict,
+    TablesPaused,
     RawCorrupt,
     StoreUnavailable,
     TableCorrupt,
@@ -104,6 +117,7 @@ from smartstream.errors.aws import (
     AwsUnavailable,
     CaptureFailed,
     CredentialsUnusable,
+    DefinitionChanged,
     DefinitionMissing,
     EventMalformed,
     PriceUnknown,
@@ -144,8 +158,10 @@ __all__ = [
     "ConfigInvalid",
     "ConfigMissing",
     "ContractInvalid",
+    "CopyFailed",
     "CredentialsUnusable",
     "DatabaseMissing",
+    "DefinitionChanged",
     "DefinitionMissing",
     "DiskFull",
     "EventMalformed",
@@ -172,6 +188,7 @@ __all__ = [
     "PastUnknown",
     "PriceUnknown",
     "ProtocolError",
+    "PublicationLost",
     "PublicationMissing",
     "QualityError",
     "QualityStop",
@@ -189,14 +206,20 @@ __all__ = [
     "SchemaFrozen",
     "SignatureMismatch",
     "SlotAhead",
+    "SlotForeign",
     "SlotInUse",
     "SlotLost",
+    "SlotTwoPhase",
     "SmartStreamError",
     "SourceAuthFailed",
     "SourceBusy",
+    "SourceDiverged",
     "SourceError",
     "SourceGone",
+    "SourceReadOnly",
+    "SourceReplaced",
     "SourceRewound",
+    "SourceStopping",
     "SourceUnreachable",
     "SourceVersionUnsupported",
     "StackMissing",
@@ -205,6 +228,7 @@ __all__ = [
     "TableCorrupt",
     "TableRewritten",
     "TableWithoutKey",
+    "TablesPaused",
     "TerraformInvalid",
     "TerraformUnusable",
     "VerifyError",

@@ -42,6 +42,13 @@ class DefinitionMissing(AwsError):
     )
 
 
+class DefinitionChanged(AwsError):
+    """A table got another definition while a function was reading its records with the old one."""
+
+    retry = Retry.TRANSIENT
+    hint = "The records are read again with the new definition; the message is delivered again if need be."
+
+
 class TerraformInvalid(AwsError):
     """A Terraform variable, or a file that sets variables, is wrong."""
 

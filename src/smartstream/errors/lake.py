@@ -58,6 +58,13 @@ class CommitConflict(LakeError):
     hint = "SmartStream reloads the table and looks whether the commit happened."
 
 
+class TablesPaused(LakeError):
+    """What was asked needs trusted tables to go on, and a person has paused them."""
+
+    retry = Retry.NEVER
+    hint = "`smartstream resume` lets them go on."
+
+
 class TableCorrupt(LakeError):
     """A trusted table's metadata or files do not hold together."""
 

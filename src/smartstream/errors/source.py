@@ -44,6 +44,13 @@ class SourceGone(SourceError):
     hint = "SmartStream reconnects by itself; if this repeats, look at the server's log."
 
 
+class SourceStopping(SourceError):
+    """The server is shutting down; a smart shutdown waits until sessions have ended."""
+
+    retry = Retry.TRANSIENT
+    hint = "SmartStream lets its sessions go, and reconnects by itself when the server is back."
+
+
 class SourceVersionUnsupported(SourceError):
     """The server is older than PostgreSQL 13."""
 
@@ -89,6 +96,45 @@ class SlotAhead(SourceError):
     hint = "Run `smartstream resync` to copy the tables again; find out who else reads this slot."
 
 
+class SlotTwoPhase(SourceError):
+    """The slot gives prepared transactions before they are committed."""
+
+    hint = "Create the slot anew without two_phase, or let `smartstream run` create it."
+
+
+class SlotForeign(SourceError):
+    """The slot decodes another database or with another plugin: it belongs to something else."""
+
+    hint = "Give this SmartStream a source.slot.name of its own, and check the database in source.url."
+
+
+class SourceReplaced(SourceError):
+    """Another database cluster, or another database, than the one that the lake follows."""
+
+    retry = Retry.NEVER
+    hint = (
+        "Check source.url. If this database takes the other's place (a dump restored, pg_upgrade), "
+        "run `smartstream resync`: all tables are copied again, readers keep the old rows until then."
+    )
+
+
+class SourceDiverged(SourceError):
+    """The lake has changes that this server never had: a standby was promoted before it had them all."""
+
+    retry = Retry.NEVER
+    hint = (
+        "Run `smartstream resync` to copy the tables again from this server. Before that, look whether "
+        "the old primary still has what was committed last."
+    )
+
+
+class SourceReadOnly(SourceError):
+    """The server takes no writes: it is a standby, or set to read-only."""
+
+    retry = Retry.TRANSIENT
+    hint = "Point source.url at the primary, promote this standby, or end default_transaction_read_only."
+
+
 class SourceRewound(SourceError):
     """The server's WAL ends before the saved position: another or a restored server."""
 
@@ -102,11 +148,24 @@ class PublicationMissing(SourceError):
     hint = "`smartstream doctor --print-sql` prints the CREATE PUBLICATION statement."
 
 
+class PublicationLost(SourceError):
+    """The stream has come to a change from a time when the publication did not exist.
+
+    Before PostgreSQL 18 the server can't decode past that time, even when the publication is there again.
+    """
+
+    retry = Retry.NEVER
+    hint = "Run `smartstream resync`: it creates publication and slot anew and copies the tables again."
+
+
 class TableWithoutKey(SourceError):
     """A table has neither primary key nor REPLICA IDENTITY USING INDEX."""
 
     exit_code = ExitCode.CONFIGURATION
-    hint = "Add a primary key (ALTER TABLE … ADD PRIMARY KEY (…)), or exclude the table in smartstream.yaml."
+    hint = (
+        "Add a primary key (ALTER TABLE … ADD PRIMARY KEY (…)), or ALTER TABLE … REPLICA IDENTITY DEFAULT "
+        "where there is one, or exclude the table in smartstream.yaml."
+    )
 
 
 class NoTables(SourceError):
@@ -121,6 +180,16 @@ class TableRewritten(SourceError):
 
     retry = Retry.TRANSIENT
     hint = "The copy starts over by itself; avoid VACUUM FULL and CLUSTER during the first copy."
+
+
+class CopyFailed(SourceError):
+    """A table's snapshot copy fails again and again, though the table does not change."""
+
+    retry = Retry.OPERATOR
+    hint = (
+        "The message says what PostgreSQL answered. Put that right (a function that a type needs, "
+        "say), or exclude the table in smartstream.yaml, and start SmartStream again."
+    )
 
 
 class ProtocolError(SourceError):

@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smartstream.pipeline.pipeline import Pipeline, discover
+    from smartstream.pipeline.admission import discover
+    from smartstream.pipeline.pipeline import Pipeline
     from smartstream.pipeline.progress import Progress, TableProgress
 
 __all__ = ["Pipeline", "Progress", "TableProgress", "discover"]
 
 _PLACES = {
     "Pipeline": "pipeline",
-    "discover": "pipeline",
+    "discover": "admission",
     "Progress": "progress",
     "TableProgress": "progress",
 }

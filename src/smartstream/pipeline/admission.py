@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from smartstream.config import Settings, rules_of
-from smartstream.errors import SchemaFrozen
+import psycopg
+
+from smartstream.capture import catalog
+from smartstream.config import Settings, matches, rules_of
+from smartstream.errors import NoTables, SchemaFrozen, TableWithoutKey
 from smartstream.manifest import TableState
 from smartstream.quality.config import SchemaContract
 from smartstream.quality.contracted import decision_on
 from smartstream.quality.schema_contract import admit, evolves
 from smartstream.schema import TableSchema
+
+_LOG = logging.getLogger(__name__)
+
+
+def discover(
+    connection: psycopg.Connection[Any], settings: Settings, *, strict: bool = True
+) -> list[TableSchema]:
+    """The source's tables that the configuration wants.
+
+    Args:
+        strict: raise when a wanted table has no key, or when there is none at all;
+            otherwise such tables are left out with a warning.
+    Raises:
+        TableWithoutKey, NoTables: see ``strict``.
+    """
+    found = catalog.discover(connection, partial(matches, settings))
+    if found.keyless:
+        reasons = "; ".join(f"{table.id}: {table.reason}" for table in found.keyless)
+        message = f"Without a key that changes carry: {reasons}."
+        if strict:
+            raise TableWithoutKey(message)
+        _LOG.warning("left out: %s", message)
+    if strict and not found.tables:
+        raise NoTables("No table of the source matches `tables:` in the configuration.")
+    return list(found.tables)
 
 
 def admitted(

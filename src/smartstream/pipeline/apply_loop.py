@@ -21,6 +21,7 @@ from smartstream.trusted.table import TrustedTable
 _LOG = logging.getLogger(__name__)
 
 GROUP_ENTRIES_MAX = 50
+PAUSE_S = 0.2
 
 
 class ApplyLoop:
@@ -40,10 +41,14 @@ class ApplyLoop:
         self._seen: set[str] = set()
         self._open_count = 0
         self.applied_seq = 0
+        self.paused = False
 
     def run(self) -> None:
-        """Apply entries until ``stop`` is set."""
+        """Apply entries until ``stop`` is set; while ``paused`` is, they wait."""
         while not self._stop.is_set():
+            if self.paused:
+                self._stop.wait(PAUSE_S)
+                continue
             wait_s = 0.0 if self.rebuilding() else 0.2
             bytes_max = self._around.group_bytes_max
             items = self._journal.take(wait_s, count_max=GROUP_ENTRIES_MAX, bytes_max=bytes_max)

@@ -6,15 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import psycopg
 import pyarrow as pa
 
-from smartstream.capture import catalog, slot
-from smartstream.capture.alignment import align
-from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn
+from smartstream.capture import catalog, identity, slot
+from smartstream.capture.alignment import align, look_alike
+from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn, restart_is_near
 from smartstream.capture.connect import connect
 from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, split_at_last_commit
 from smartstream.capture.reader import SlotReader
@@ -23,8 +22,11 @@ from smartstream.capture.values import changelog
 from smartstream.config import Settings
 from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
+from smartstream.pipeline.batch import Batch, describe
+from smartstream.pipeline.coverage import Coverage
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
+from smartstream.pipeline.rewrites import Rewrites
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.raw.writer import RawWriter
 from smartstream.schema import TableSchema
@@ -37,34 +39,8 @@ BACKLOG_CHECK_S = 2.0
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 SLOT_RELEASE_WAIT_S = 15.0
 PROGRESS_BYTES = 16 << 20
-RESTART_TRAILING_BYTES_MAX = 256 << 20
-"""Each round of a catch-up decodes from the restart LSN: when that trails further, and further than
-twice the backlog, streaming is cheaper."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Changes read but not yet durable: whole transactions, but for the last while it is open."""
-
-    rows: dict[tuple[str, TableSchema], list[pa.Table]] = field(default_factory=dict)
-    staged: list[RawFile] = field(default_factory=list)  # written, not yet committed by an entry
-    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
-    size_bytes: int = 0
-    end_lsn: int = 0
-
-    def add(self, schema: TableSchema, rows: pa.Table) -> None:
-        """Append rows of one table."""
-        self.rows.setdefault((schema.id, schema), []).append(rows)
-        self.size_bytes += rows.nbytes
-
-    def drop(self, table: str) -> None:
-        """Forget a table whose rows will be copied anew."""
-        self.rows = {key: parts for key, parts in self.rows.items() if key[0] != table}
-        self.staged = [file for file in self.staged if file.table != table]
-        self.schemas.pop(table, None)
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.staged or self.schemas)
+LARGE_BYTES = 1 << 20
+"""A transaction of which this much has come will be a while: those read before it are made durable."""
 
 
 class CaptureLoop:
@@ -87,8 +63,11 @@ class CaptureLoop:
         self._start_copy, self._meter, self._stop, self._monotonic = start_copy, meter, stop, monotonic
         self._batch_bytes = min(BATCH_BYTES, settings.defaults.flush.bytes)
         self._drift: dict[str, tuple[TableSchema, int]] = {}
-        self._drift_lock = threading.Lock()
+        self._drift_lock, self._leave = threading.Lock(), threading.Event()
+        self.coverage = Coverage(journal, settings.source.publication, self._copy_again)
+        self.rewrites = Rewrites(journal, self._copy_again)
         self.progress_lsn = 0
+        self._stream_until = 0  # a catch-up has given way: before this LSN, another would as well
         self._reset()
 
     def run(self, until: Callable[[], int | None]) -> None:
@@ -115,6 +94,10 @@ class CaptureLoop:
         if self._reached(until()) and self.progress_lsn > self._journal.state.durable_lsn:
             self._journal.append(EntryKind.CHANGES, lsn=self.progress_lsn)
 
+    def let_go(self) -> None:
+        """End the session: the server waits for that.  ``run`` opens another when it can."""
+        self._leave.set()
+
     def report_drift(self, schema: TableSchema, lsn: int) -> None:
         """Note that the catalog shows ``schema``; it counts once the stream has passed ``lsn``."""
         with self._drift_lock:
@@ -136,12 +119,24 @@ class CaptureLoop:
     def _session(self, until: Callable[[], int | None]) -> None:
         """Read with one reader until it is finished or another one suits better."""
         self._reset()
-        with connect(self._source) as self._catalog:
+        self._forget_open()
+        self._leave.clear()
+        with connect(self._source, impatient=True) as self._catalog:
+            self._check_source()
             reader = self._open_reader(until())
             try:
+                slot.check_opened(self._catalog, self._source.slot.name, self._journal.state)
                 self._read_on(reader, until)
             finally:
                 reader.close()
+
+    def _check_source(self) -> None:
+        """Make sure that it is the same server, or its successor; the log remembers a successor."""
+        state = self._journal.state
+        mark = identity.check(self._source, self._catalog, state)
+        if mark != state.source:
+            _LOG.warning("the source is on timeline %d now", mark.timeline)
+            self._journal.append(EntryKind.CHANGES, lsn=state.durable_lsn, detail={"source": asdict(mark)})
 
     def _open_reader(self, target: int | None) -> SlotReader:
         """The reader that suits the backlog; waits for the slot to be released."""
@@ -167,6 +162,8 @@ class CaptureLoop:
         info = slot.check(self._catalog, self._source.slot.name, self._journal.state)
         if info is None or info.restart_lsn is None:
             raise SlotLost(f"slot {self._source.slot.name} is gone")
+        if self.progress_lsn < self._stream_until:
+            return False
         backlog = flushed_wal_lsn(self._catalog) - info.confirmed_flush_lsn
         wanted = backlog > (0 if target is not None else self._settings.limits.catchup_backlog_bytes)
         return wanted and restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
@@ -175,7 +172,7 @@ class CaptureLoop:
         """Read, decode, flush, acknowledge."""
         streaming = isinstance(reader, StreamingReader)
         check_at = self._monotonic() + BACKLOG_CHECK_S
-        while not self._stop.is_set() and not self._reached(until()):
+        while not (self._stop.is_set() or self._leave.is_set() or self._reached(until())):
             read = reader.read(min(READ_WAIT_S, self._settings.defaults.flush.every / 2))
             if read.messages is not None:
                 self._feed(read.messages)
@@ -186,6 +183,7 @@ class CaptureLoop:
                 self._stage()
             self._record_progress(read.progress_lsn, reader)
             if read.finished:
+                self._stream_until = self.progress_lsn + read.trailing_bytes
                 return
             if streaming and self._monotonic() >= check_at:
                 check_at = self._monotonic() + BACKLOG_CHECK_S
@@ -197,6 +195,8 @@ class CaptureLoop:
         """Decode messages; those after the last commit wait for the next read."""
         whole, tail = split_at_last_commit(messages)
         previous, self._tail = self._tail, None
+        if previous is not None and not len(whole.starts) and previous.data.size >= LARGE_BYTES:
+            self._flush_if_whole()  # a large transaction begins: nobody before it shall wait for its end
         for part in (previous, whole):
             if part is not None and len(part.starts):
                 self._decode(part)
@@ -222,14 +222,14 @@ class CaptureLoop:
     def _schema_of(self, relation: Relation) -> TableSchema | None:
         """The schema of a block's rows, None for a table that is not captured."""
         if relation not in self._resolved:
-            self._resolved[relation] = self._resolve(relation)
+            known = self._tables.get(relation.oid)
+            if known is None or known.id != f"{relation.schema}.{relation.name}":
+                return None  # not yet, perhaps: a copy will begin with it
+            self._resolved[relation] = self._resolve(known, relation)
         return self._resolved[relation]
 
-    def _resolve(self, relation: Relation) -> TableSchema | None:
+    def _resolve(self, known: TableSchema, relation: Relation) -> TableSchema | None:
         """Follow the table to the schema that a Relation message announces."""
-        known = self._tables.get(relation.oid)
-        if known is None or known.id != f"{relation.schema}.{relation.name}":
-            return None
         current = catalog.table_schema(self._catalog, relation.oid)
         schema = align(
             relation, known, current, lambda oid, typmod: catalog.pg_type(self._catalog, oid, typmod)
@@ -244,10 +244,13 @@ class CaptureLoop:
         """Follow a table to a new schema; copy it anew where its rows can't be kept."""
         if schema == known:
             return known
+        for relation in [r for r in self._resolved if r.oid == known.oid]:
+            del self._resolved[relation]  # the same names and types may be other columns from here on
         change = compare(known, schema)
         added = [column.attnum for column in change.added]
         defaults = catalog.missing_defaults(self._catalog, schema.oid, added) if added else None
-        if change.needs_copy or (defaults is not None and defaults.rewritten):
+        unseen = bool(change) and self.rewrites.rewritten(self._catalog, schema)
+        if change.needs_copy or unseen or (defaults is not None and defaults.rewritten):
             self._copy_anew(schema)
             return schema
         if change:
@@ -267,13 +270,20 @@ class CaptureLoop:
         self._tables.put(schema)
         self._start_copy(schema)
 
+    def _copy_again(self, schema: TableSchema) -> None:
+        """Copy a table anew as it is now, if it still is."""
+        current = catalog.table_schema(self._catalog, schema.oid)
+        if current is not None:
+            self._copy_anew(current)
+
     def _due(self, *, force: bool) -> bool:
         """Whether the batch should be made durable now; only between transactions."""
         if not self._batch or self._parser.in_transaction:
             return False
         elapsed = self._monotonic() - self._flushed_at
         flush = self._settings.defaults.flush
-        return force or elapsed >= flush.every or self._batch.size_bytes + _staged(self._batch) >= flush.bytes
+        size_bytes = self._batch.size_bytes + self._batch.staged_bytes
+        return force or elapsed >= flush.every or size_bytes >= flush.bytes
 
     def _flush_if_whole(self) -> None:
         """Flush before a reader is left."""
@@ -283,6 +293,13 @@ class CaptureLoop:
     def _stage(self) -> None:
         """Write what an open transaction has so far; it becomes visible with the rest."""
         self._batch.staged.extend(file for file, _ in self._write())
+        self._writer.note_open(self._batch.staged_rows, self._batch.staged_bytes)
+        self._meter.receiving_count = self._batch.staged_rows
+
+    def _forget_open(self) -> None:
+        """No part of an open transaction is written any more."""
+        self._writer.note_none_open()
+        self._meter.receiving_count = 0
 
     def _write(self) -> list[tuple[RawFile, tuple[TableSchema, pa.Table]]]:
         """Write the batch's rows as raw files."""
@@ -303,6 +320,8 @@ class CaptureLoop:
         lsn = max(batch.end_lsn, self._journal.state.durable_lsn)
         self._journal.append(EntryKind.CHANGES, lsn=lsn, files=files, detail=detail, payload=payload)
         self._batch = Batch(end_lsn=batch.end_lsn)
+        if batch.staged:
+            self._forget_open()
         self._flushed_at = self._progress_at = self._monotonic()
 
     def _record_progress(self, lsn: int | None, reader: SlotReader) -> None:
@@ -313,10 +332,16 @@ class CaptureLoop:
         Args:
             lsn: what this read told; the server tells it once and then may be silent.
         """
-        if self._batch or self._parser.in_transaction or self._tail_waits():
+        if self._batch or self._parser.in_transaction:
+            return
+        if self.coverage.close(self.progress_lsn):  # under load there is hardly a better moment
+            self._resolved.clear()
+        if self._mid_transaction():
             return
         self.progress_lsn = max(self.progress_lsn, lsn or 0)
         self._apply_drift()
+        if self.coverage.close(self.progress_lsn) | self.rewrites.close(self.progress_lsn):  # both, always
+            self._resolved.clear()
         state = self._journal.state
         durable = state.durable_lsn
         if self.progress_lsn <= durable:
@@ -330,9 +355,9 @@ class CaptureLoop:
             self._progress_at = self._monotonic()
             reader.acknowledge(self.progress_lsn)
 
-    def _tail_waits(self) -> bool:
-        """Whether messages of an open transaction are held back."""
-        return self._tail is not None and len(self._tail.starts) > 0
+    def _mid_transaction(self) -> bool:
+        """Whether a part of a transaction has been read."""
+        return self._parser.in_transaction or (self._tail is not None and len(self._tail.starts) > 0)
 
     def _apply_drift(self) -> None:
         """Follow schema changes that no row change has announced."""
@@ -342,20 +367,24 @@ class CaptureLoop:
                 del self._drift[schema.id]
         for schema in passed:
             known = self._tables.get(schema.oid)
-            if known is not None and known != schema:
+            if known is None or known == schema:
+                continue
+            if look_alike(known, schema):  # which rows since are of which column, the stream did not say
+                self._flush()
+                self._copy_anew(schema)
+            else:
                 self._evolve(known, schema)
-                self._resolved.clear()
+            self._resolved.clear()
         if self._batch:
             self._flush()
 
     def _far_behind(self) -> bool:
         """Whether catching up would be faster than streaming on."""
         try:
-            flushed = flushed_wal_lsn(self._catalog)
-            self._meter.source_lsn = flushed
+            flushed = self._meter.source_lsn = flushed_wal_lsn(self._catalog)
             far = flushed - max(self.progress_lsn, 1) > 4 * self._settings.limits.catchup_backlog_bytes
             # Inside a transaction all that was streamed of it would be read again, and again.
-            if not far or self._parser.in_transaction or self._tail_waits():
+            if not far or self.progress_lsn < self._stream_until or self._mid_transaction():
                 return False
             info = slot.inspect(self._catalog, self._source.slot.name)
             if info is None or info.restart_lsn is None:
@@ -364,24 +393,3 @@ class CaptureLoop:
             return restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
         except (psycopg.Error, SmartStreamError):
             return True  # the session ends; the next one reports what is wrong
-
-
-def restart_is_near(trailing_bytes: int, backlog_bytes: int) -> bool:
-    """Whether reading in bulk pays: each of its rounds decodes from the restart LSN again."""
-    return trailing_bytes < max(RESTART_TRAILING_BYTES_MAX, 2 * backlog_bytes)
-
-
-def describe(change: object) -> str:
-    """An Evolution in words, names only."""
-    parts = []
-    for kind in ("added", "dropped", "renamed", "widened", "retyped"):
-        columns = getattr(change, kind)
-        if columns:
-            names = (" → ".join(c.name for c in x) if isinstance(x, tuple) else x.name for x in columns)
-            parts.append(f"{kind} {', '.join(names)}")
-    return "; ".join(parts) or "key changed"
-
-
-def _staged(batch: Batch) -> int:
-    """Bytes already written for the batch."""
-    return sum(file.size_bytes for file in batch.staged)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from smartstream.capture import catalog, slot, snapshot
+from smartstream.capture import catalog, snapshot
 from smartstream.capture.catchup import reached_lsn
 from smartstream.capture.connect import adbc_connect, connect
+from smartstream.capture.transactions import Barrier, barrier, wait_until_copyable
 from smartstream.config import Settings
-from smartstream.errors import Retry, SmartStreamError, TableRewritten
+from smartstream.errors import CopyFailed, Retry, SmartStreamError, TableRewritten
+from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState, RawFile, TableState
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
@@ -24,7 +26,11 @@ from smartstream.schema import TableSchema
 _LOG = logging.getLogger(__name__)
 
 BACKOFF_S = 2.0
-OLDER_TRANSACTIONS_WAIT_S = 3600.0
+RESTART_WAIT_S = 1.0
+RESTARTS_MAX = 5
+"""In a row, for the same reason, of a table that is as it was."""
+OLDER_TRANSACTIONS_WAIT_S = 10.0
+"""Then another table has its turn, and the log says who is in the way."""
 
 
 @dataclass(slots=True)
@@ -38,8 +44,10 @@ class Copy:
     filenode: str
     xmin: str
     done: set[int] = field(default_factory=set)
+    left: list[int] = field(default_factory=list)  # to be queued when it is settled
     lock: threading.Lock = field(default_factory=threading.Lock)
-    settled: bool = False  # every transaction older than the copy has ended
+    barrier: Barrier | None = None
+    settled: bool = False  # what is older than the copy is in it or in the stream
     superseded: bool = False  # a newer generation has begun
 
 
@@ -54,6 +62,7 @@ class CopyLoop:
         self._tasks: queue.Queue[tuple[Copy, int]] = queue.Queue()
         self._lock = threading.Lock()
         self._current: dict[str, Copy] = {}
+        self._failures: dict[str, tuple[object, int]] = {}  # by table: what failed, how often in a row
 
     def start(self, schema: TableSchema, *, accept: bool = False) -> None:
         """Begin a new generation of a table: plan it, record it, queue its chunks.
@@ -104,11 +113,9 @@ class CopyLoop:
             if previous is not None:
                 previous.superseded = True
             self._current[copy.schema.id] = copy
-        left = [chunk for chunk in range(len(copy.chunks)) if chunk not in copy.done]
-        for chunk in left:
-            self._tasks.put((copy, chunk))
-        if not left:  # only its end is missing
-            self._tasks.put((copy, -1))
+        copy.left = [chunk for chunk in range(len(copy.chunks)) if chunk not in copy.done]
+        # One, until the table may be copied; -1: only its end is missing.
+        self._tasks.put((copy, copy.left.pop(0) if copy.left else -1))
 
     def _attempt(self, copy: Copy, chunk: int) -> None:
         """Copy one chunk; when the source is away for a while, try again later."""
@@ -121,7 +128,7 @@ class CopyLoop:
                 self._finish(copy)
         except TableRewritten as error:
             _LOG.warning("copy of %s starts over: %s", copy.schema.id, error)
-            self._restart(copy)
+            self._restart(copy, error)
         except SmartStreamError as error:
             if error.retry is not Retry.TRANSIENT:
                 raise
@@ -130,13 +137,19 @@ class CopyLoop:
             self._stop.wait(BACKOFF_S)
 
     def _settle(self, copy: Copy) -> None:
-        """Wait for transactions that may have committed before the copy LSN unseen."""
+        """Wait for transactions that neither the copy nor the stream would show."""
         with copy.lock:
             if copy.settled:
                 return
             with connect(self._source) as connection:
-                slot.wait_for_older_transactions(connection, OLDER_TRANSACTIONS_WAIT_S, stop=self._stop)
+                if copy.barrier is None:
+                    copy.barrier = barrier(connection)
+                wait_until_copyable(
+                    connection, copy.schema.oid, copy.barrier, OLDER_TRANSACTIONS_WAIT_S, stop=self._stop
+                )
             copy.settled = True
+            for chunk in copy.left:
+                self._tasks.put((copy, chunk))
 
     def _copy_chunk(self, copy: Copy, chunk: int) -> None:
         """Read one chunk, write it, record it."""
@@ -189,12 +202,33 @@ class CopyLoop:
         detail = {"generation": copy.generation}
         self._journal.append(EntryKind.COPY_END, lsn=lsn, table=copy.schema.id, detail=detail)
 
-    def _restart(self, copy: Copy) -> None:
-        """Begin again with the table as it is now."""
+    def _restart(self, copy: Copy, error: TableRewritten) -> None:
+        """Begin again with the table as it is now.
+
+        Raises:
+            CopyFailed: that is how it was; it fails for good.
+        """
+        if copy.superseded:
+            return
         with connect(self._source) as connection:
             schema = catalog.table_schema(connection, copy.schema.oid)
-        if schema is not None:
+        if schema is None:
+            return
+        failed = (schema, copy.filenode, str(error))
+        same, count = self._failures.get(schema.id, (None, 0))
+        count = count + 1 if same == failed else 1
+        self._failures[schema.id] = (failed, count)
+        if count >= RESTARTS_MAX:
+            raise CopyFailed(
+                f"table {schema.id}: its copy from {format_lsn(copy.copy_lsn)} on failed {count} times,"
+                f" and the table did not change meanwhile: {error}"
+            ) from error
+        if count > 1:
+            self._stop.wait(RESTART_WAIT_S)
+        try:
             self.start(schema)
+        except TableRewritten as gone:  # a table of that name will be found, if there is one
+            _LOG.warning("copy of %s ends: %s", schema.id, gone)
 
 
 def _unfinished(table: TableState) -> Copy:

@@ -19,8 +19,7 @@ from smartstream.capture.snapshot import size
 from smartstream.config import Settings, matches
 from smartstream.errors import SchemaFrozen
 from smartstream.manifest import EntryKind, LakeState, TableState
-from smartstream.pipeline.admission import admitted, has_begun, undone
-from smartstream.pipeline.pipeline import discover
+from smartstream.pipeline.admission import admitted, discover, has_begun, undone
 from smartstream.quality.contracted import ContractedRules, rules_under_contract
 from smartstream.quality.held import HeldRows
 from smartstream.quality.schema_contract import Decision, rejudges

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,22 +19,28 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
-from smartstream.capture import catalog, publication, slot
+from smartstream.capture import identity, publication, slot
 from smartstream.capture.catchup import current_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
-from smartstream.config import Settings, matches
-from smartstream.errors import NoTables, Retry, SlotAhead, SmartStreamError, StoreUnavailable, TableWithoutKey
+from smartstream.config import Settings
+from smartstream.errors import (
+    Retry,
+    SlotAhead,
+    SmartStreamError,
+    SourceStopping,
+    TableRewritten,
+)
 from smartstream.manifest import EntryKind
-from smartstream.pipeline.admission import admitted, has_begun, undone
+from smartstream.pipeline.admission import admitted, discover, has_begun, undone
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
 from smartstream.pipeline.journal import Journal
+from smartstream.pipeline.mailbox import Mailbox
 from smartstream.pipeline.maintenance_loop import MaintenanceLoop
 from smartstream.pipeline.model_loop import ModelLoop
 from smartstream.pipeline.progress import Meter, Progress, TableProgress
 from smartstream.pipeline.quality_loop import QualityLoop
-from smartstream.pipeline.requests import ANSWERS_KEPT, forget_answers, pending
 from smartstream.pipeline.table_applier import Surroundings
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.pipeline.writers import Writers
@@ -58,8 +67,14 @@ def _now() -> datetime:
 class Pipeline:
     """Keeps a lake in step with one PostgreSQL database; see ``run``."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = _now) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._meter = Meter()
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
@@ -90,6 +105,7 @@ class Pipeline:
         capture = CaptureLoop(
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
         )
+        self._coverage, self._rewrites = capture.coverage, capture.rewrites
         iceberg = open_catalog(self._settings.lake)
         limits = self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
@@ -113,8 +129,9 @@ class Pipeline:
         )
         self._begin_copies(copies, schemas)
         self._apply.rebuild_outdated(schemas)
-        self._look_for_requests(store)
-        self._forget_answers(store)
+        mailbox = Mailbox(self._settings, store, self._apply, copies, once=once)
+        mailbox.look()
+        mailbox.forget_answers(self._clock())
         until = partial(self._target, target) if once else _never
         threads = [
             self._spawn("capture", partial(capture.run, until)),
@@ -125,7 +142,7 @@ class Pipeline:
             *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(limits.copy_workers)),
         ]
         try:
-            self._keep_house(stop, log, store, capture, copies, captured=threads[0] if once else None)
+            self._keep_house(stop, log, mailbox, capture, copies, captured=threads[0] if once else None)
         finally:
             self._stop.set()
             self._journal.wake()
@@ -136,6 +153,11 @@ class Pipeline:
             raise self._errors[0]
         if once:
             quality.look()
+
+    @property
+    def paused(self) -> bool:
+        """Whether trusted tables stand still, because a person wants it."""
+        return self._apply is not None and self._apply.paused
 
     def ready(self) -> bool:
         """Whether every table is copied and exact."""
@@ -165,6 +187,7 @@ class Pipeline:
             applied_count=sum(meter.changes_applied.values()),
             lag_ms_p50=p50,
             lag_ms_p99=p99,
+            receiving_count=meter.receiving_count,
             tables={schema.id: self._table_progress(schema.id) for schema in self._tables.all()},
         )
 
@@ -172,6 +195,7 @@ class Pipeline:
         """Check the source, create what is missing there; the target LSN and the tables."""
         source = self._settings.source
         with connect(source) as connection:
+            mark = identity.check(source, connection, log.state)
             known = log.state.tables
             found = admitted(
                 self._settings,
@@ -186,8 +210,9 @@ class Pipeline:
             except SlotAhead:  # perhaps by another run of ours, which has just ended
                 info = slot.ensure(connection, source, log.load())
             target = reached_lsn(connection)
-        if not log.state.seq:
-            log.append(EntryKind.CHANGES, lsn=info.confirmed_flush_lsn)
+        if not log.state.seq or mark != log.state.source:
+            lsn = log.state.durable_lsn if log.state.seq else info.confirmed_flush_lsn
+            log.append(EntryKind.CHANGES, lsn=lsn, detail={"source": asdict(mark)})
         return target, found
 
     def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema]) -> None:
@@ -202,6 +227,9 @@ class Pipeline:
             if schema.id not in state.tables or undone(self._settings, schema, state.tables[schema.id]):
                 self._tables.put(schema)
                 copies.start(schema)
+        with connect(self._settings.source) as connection:
+            self._coverage.look(connection, schemas)
+            self._rewrites.look(connection, schemas)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start a thread whose error stops the pipeline."""
@@ -221,46 +249,29 @@ class Pipeline:
         self,
         stop: threading.Event,
         log: ManifestLog,
-        store: Store,
+        mailbox: Mailbox,
         capture: CaptureLoop,
         copies: CopyLoop,
         captured: threading.Thread | None,
     ) -> None:
         """Watch for the end, for new tables and schemas; save checkpoints."""
         assert self._journal is not None and self._apply is not None
-        clock = self._clock
-        discover_at = checkpoint_at = requests_at = clock().timestamp()
+        discover_at = checkpoint_at = requests_at = self._monotonic()  # the wall clock may be set back
         while not (stop.is_set() or self._stop.is_set()):
-            now = clock().timestamp()
+            now = self._monotonic()
             if captured is not None and not captured.is_alive() and self._drained():
                 return
             if now >= requests_at:
                 requests_at = now + REQUESTS_EVERY_S
-                self._look_for_requests(store)
+                mailbox.look()
             if now >= discover_at:
                 discover_at = now + self._settings.source.discover_every
                 self._discover(capture, copies)
             if now >= checkpoint_at + CHECKPOINT_EVERY_S:
                 checkpoint_at = now
                 log.save_checkpoint(log.state, self._apply.safe_seq())
-                self._forget_answers(store)
+                mailbox.forget_answers(self._clock())
             stop.wait(TICK_S)
-
-    def _look_for_requests(self, store: Store) -> None:
-        """Hand on what the command line asks for."""
-        assert self._apply is not None
-        try:
-            for request in pending(store):
-                self._apply.ask(request)
-        except StoreUnavailable as error:
-            _LOG.warning("could not look for requests: %s", error)
-
-    def _forget_answers(self, store: Store) -> None:
-        """Remove answers that nobody has come for."""
-        try:
-            forget_answers(store, before=self._clock() - ANSWERS_KEPT)
-        except StoreUnavailable as error:
-            _LOG.warning("could not remove old answers: %s", error)
 
     def _drained(self) -> bool:
         """Whether the applier has applied everything in the log."""
@@ -271,7 +282,7 @@ class Pipeline:
         """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
         assert self._journal is not None and self._apply is not None
         busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
-        if busy or self._apply.asked():
+        if busy or self._apply.asked() or self._coverage.pending() or self._rewrites.pending():
             return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
@@ -283,27 +294,30 @@ class Pipeline:
         """Look at the source's catalog for new tables and schemas, and at its position."""
         assert self._journal is not None
         try:
-            with connect(self._settings.source) as connection:
+            with connect(self._settings.source, impatient=True) as connection:
                 found = discover(connection, self._settings, strict=False)
                 lsn = current_wal_lsn(connection)
                 found = admitted(self._settings, found, self._journal.state.tables, lsn=lsn, begun=True)
                 self._meter.source_lsn = lsn
                 if any(self._tables.get(s.oid) not in (None, s) for s in found):
                     reached_lsn(connection)  # so that the stream soon passes what was seen
-                new = [s for s in found if self._tables.get(s.oid) is None]
-                if new:
-                    publication.ensure(connection, self._settings.source.publication, found)
+                if found:
+                    self._coverage.look(connection, found)
+                    self._rewrites.look(connection, found)
         except (SmartStreamError, psycopg.Error) as error:
             if isinstance(error, SmartStreamError) and error.retry is not Retry.TRANSIENT:
                 raise
+            if isinstance(error, SourceStopping):
+                capture.let_go()
             _LOG.warning("could not look at the source's catalog: %s", error)
             return
         for schema in found:
             known = self._tables.get(schema.oid)
-            if known is None:
+            if known is None or known.id != schema.id:  # renamed: another table in the lake
                 _LOG.info("new table %s: copying it", schema.id)
                 self._tables.put(schema)
-                copies.start(schema)
+                with suppress(TableRewritten):  # gone again: the next look finds what there is then
+                    copies.start(schema)
             elif known != schema:
                 capture.report_drift(schema, lsn)
 
@@ -327,29 +341,6 @@ class Pipeline:
             changes_applied=meter.changes_applied[table],
             lake_rows=meter.lake_rows.get(table, 0),
         )
-
-
-def discover(
-    connection: psycopg.Connection[Any], settings: Settings, *, strict: bool = True
-) -> list[TableSchema]:
-    """The source's tables that the configuration wants.
-
-    Args:
-        strict: raise when a wanted table has no key, or when there is none at all;
-            otherwise such tables are left out with a warning.
-    Raises:
-        TableWithoutKey, NoTables: see ``strict``.
-    """
-    found = catalog.discover(connection, partial(matches, settings))
-    if found.keyless:
-        names = ", ".join(table.id for table in found.keyless)
-        message = f"Without a primary key or REPLICA IDENTITY USING INDEX: {names}."
-        if strict:
-            raise TableWithoutKey(message)
-        _LOG.warning("left out: %s", message)
-    if strict and not found.tables:
-        raise NoTables("No table of the source matches `tables:` in the configuration.")
-    return list(found.tables)
 
 
 def _rows_as_of(

@@ -24,7 +24,10 @@ class TableProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The pipeline at one moment; lag is from commit on the source to queryable in trusted."""
+    """The pipeline at one moment; lag is from commit on the source to queryable in trusted.
+
+    ``receiving_count``: changes received of a large transaction whose end was not read yet.
+    """
 
     mode: str
     durable_lsn: int
@@ -34,6 +37,7 @@ class Progress:
     applied_count: int
     lag_ms_p50: float | None
     lag_ms_p99: float | None
+    receiving_count: int = 0
     tables: dict[str, TableProgress] = field(default_factory=dict)
 
 
@@ -45,6 +49,7 @@ class Meter:
         self._lag_ms: deque[float] = deque(maxlen=LAG_SAMPLES_MAX)
         self.mode = "starting"
         self.captured_count = 0
+        self.receiving_count = 0  # changes written of a large transaction that is still open
         self.source_lsn: int | None = None
         self.applied_lsn = 0
         self.rows_copied: Counter[str] = Counter()

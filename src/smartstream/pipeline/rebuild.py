@@ -58,6 +58,7 @@ class Rebuild:
             TableCorrupt: the raw zone does not hold the whole table.
         """
         files, fills = self._files(entries)
+        files = [file for file in files if read_schema(store, file).oid == self.schema.oid]
         if not all(same_key(read_schema(store, file), self.schema) for file in files):
             return False
         staged = Staged(truncate=True)

@@ -30,6 +30,7 @@ class RequestKind(StrEnum):
     REBUILD = "rebuild"  # make a trusted table again from the raw zone
     REPLAY = "replay"  # clean and check held rows again
     DROP = "drop"  # let held rows be: they count as dropped from now on
+    RESYNC = "resync"  # copy a table anew from the source
 
 
 @dataclass(frozen=True, slots=True)

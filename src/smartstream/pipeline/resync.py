@@ -1,25 +1,62 @@
-"""Resync: record that tables shall be copied anew; the next run does it."""
+"""Resync: have tables copied anew, by the pipeline that runs, or by the next run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from threading import Event
 
-from smartstream.capture import publication, slot
+from smartstream.capture import identity, publication, slot
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings
-from smartstream.errors import NoTables, SlotInUse
+from smartstream.errors import NoTables, RequestFailed, SlotInUse
 from smartstream.manifest import EntryKind
-from smartstream.pipeline.admission import admitted, has_begun
+from smartstream.pipeline.admission import admitted, discover, has_begun
 from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.pipeline.errand import POLL_S
 from smartstream.pipeline.journal import Journal
-from smartstream.pipeline.pipeline import discover
 from smartstream.pipeline.progress import Meter
+from smartstream.pipeline.requests import RequestKind, post, take_answer, withdraw
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.raw.writer import RawWriter
+
+TAKEN_WITHIN_S = 60.0
+"""A pipeline looks for requests every two seconds, when it is not waiting for its source."""
+
+
+def ask_resync(
+    settings: Settings, tables: Sequence[str], *, stop: Event, timeout_s: float = TAKEN_WITHIN_S
+) -> list[str]:
+    """Have the pipeline that runs copy ``tables`` anew; return those that it has begun with.
+
+    Raises:
+        RequestFailed: it could not, or did not take the request in time.
+    """
+    store = open_store(settings.lake)
+    begun: list[str] = []
+    for table in tables:
+        request = post(store, RequestKind.RESYNC, table)
+        try:
+            given = take_answer(store, request)
+            for _ in range(round(timeout_s / POLL_S)):
+                if given is not None or stop.wait(POLL_S):
+                    break
+                given = take_answer(store, request)
+        finally:
+            withdraw(store, request)
+        if given is None and stop.is_set():
+            return begun
+        if given is None:
+            raise RequestFailed(
+                f"the running pipeline did not begin to copy {table} within {timeout_s:.0f} s"
+            )
+        if given.error is not None:
+            raise RequestFailed(given.error)
+        begun.append(table)
+    return begun
 
 
 def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[], datetime]) -> list[str]:
@@ -30,6 +67,7 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
     every table is marked, then the slot moves, then the log follows it.
 
     Raises:
+        SlotForeign: the slot belongs to something else.
         SlotInUse: a pipeline is running; two writers would meet in the manifest.
         NoTables: a name in ``tables`` is not a captured table.
     """
@@ -39,11 +77,14 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
     journal = Journal(log, payload_bytes_max=0)
     copies = CopyLoop(settings, journal=journal, writer=RawWriter(store, clock), meter=Meter(), stop=Event())
     with connect(settings.source) as connection:
+        mark = identity.check(settings.source, connection, log.state) if tables else identity.look(connection)
         info = slot.inspect(connection, settings.source.slot.name)
+        if info is not None:
+            slot.check_ours(connection, info)
         if info is not None and info.active:
             raise SlotInUse(
                 f"slot {settings.source.slot.name} is being read: a pipeline is running",
-                hint="Stop `smartstream run`, resync, and start it again.",
+                hint="Stop `smartstream run`, resync, and start it again; one by one, tables need no stop.",
             )
         found = {schema.id: schema for schema in discover(connection, settings)}
         unknown = [name for name in tables if name not in found]
@@ -55,13 +96,20 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
             lsn, known = current_wal_lsn(connection), log.state.tables
             wanted = [found[name] for name in sorted(found)]
             followed = admitted(settings, wanted, known, lsn=lsn, begun=has_begun(known))
+        if not tables and log.state.source not in (None, mark):
+            # Positions of another server say nothing: the copies must not count from there.
+            journal.append(EntryKind.CHANGES, lsn=current_wal_lsn(connection), detail={"reset": True})
         for schema in followed:
             copies.start(schema, accept=True)
         if not tables:
             publication.ensure(connection, settings.source.publication, followed)
             if info is not None:
                 slot.drop(connection, settings.source.slot.name)
-            created = slot.create(connection, settings.source.slot.name)
-            journal.append(EntryKind.CHANGES, lsn=created, detail={"reset": True})
+            oids = [schema.oid for schema in followed]
+            name, failover = settings.source.slot.name, settings.source.slot.failover
+            created = slot.create(connection, name, failover=failover)
+            published = publication.membership(connection, settings.source.publication, oids)
+            detail = {"reset": True, "source": asdict(mark), "published": published}
+            journal.append(EntryKind.CHANGES, lsn=created, detail=detail)
     log.save_checkpoint(log.state, log.applied_seq)
     return [schema.id for schema in followed]

@@ -80,6 +80,11 @@ class TableApplier:
         self._judged = Window(timedelta(seconds=around.settings.quality.window))
 
     @property
+    def _oid(self) -> int:
+        """Of the source's table, as the log has it."""
+        return TableSchema.from_json(self._around.journal.state.tables[self._id].schema).oid
+
+    @property
     def rebuilding(self) -> bool:
         """Whether it is being made again."""
         return self._rebuild is not None
@@ -164,7 +169,7 @@ class TableApplier:
     def follow(self, entry: Entry, schema: TableSchema, fills: dict[str, str]) -> None:
         """Follow the source to a schema that no row has announced."""
         waits = self.base is not None or self.rebuilding
-        if not waits and entry.seq >= self.writer.table.position.seq:
+        if not waits and schema.oid == self._oid and entry.seq >= self.writer.table.position.seq:
             self._followed(entry.seq, schema, scalars(schema, fills), entry.lsn)
 
     def begin_rebuild(self) -> None:
@@ -234,6 +239,8 @@ class TableApplier:
         run: list[Part] = []
         for part in parts:
             part.schema = part.loaded[0] if part.loaded else read_schema(self._around.store, part.file)
+            if part.schema.oid != self._oid:  # another table of this name: a copy follows, or has begun
+                continue
             if run and not same_key(run[-1].schema, part.schema):
                 self._commit_run(run, complete=run[-1].seq != part.seq)
                 run = []

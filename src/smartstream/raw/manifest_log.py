@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from smartstream.errors import LakeError, ManifestConflict, RawCorrupt, StoreUnavailable
-from smartstream.manifest import Entry, EntryKind, LakeState, RawFile, TableState
+from smartstream.manifest import Entry, EntryKind, LakeState, RawFile, SourceMark, TableState
 from smartstream.raw.store import AlreadyExists, NotFound, Store
 
 _LOG = logging.getLogger(__name__)
@@ -198,7 +198,15 @@ def _state_to_dict(state: LakeState) -> dict[str, Any]:
         name: {**asdict(table), "chunks_done": sorted(table.chunks_done)}
         for name, table in state.tables.items()
     }
-    return {"seq": state.seq, "durable_lsn": state.durable_lsn, "tables": tables}
+    source = asdict(state.source) if state.source else None
+    return {
+        "seq": state.seq,
+        "durable_lsn": state.durable_lsn,
+        "tables": tables,
+        "source": source,
+        "published": dict(state.published),
+        "stamps": dict(state.stamps),
+    }
 
 
 def _state_from_dict(value: dict[str, Any]) -> LakeState:
@@ -213,4 +221,6 @@ def _state_from_dict(value: dict[str, Any]) -> LakeState:
         )
         for name, table in value["tables"].items()
     }
-    return LakeState(int(value["seq"]), int(value["durable_lsn"]), tables)
+    source = SourceMark(**value["source"]) if value.get("source") else None
+    published, stamps = dict(value.get("published", {})), dict(value.get("stamps", {}))
+    return LakeState(int(value["seq"]), int(value["durable_lsn"]), tables, source, published, stamps)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from smartstream.change import COMMIT_LSN, COMMIT_TS, OLD_KEY, OP, ORDINAL, XID
 from smartstream.manifest import RawFile
+from smartstream.raw import receiving
 from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
 
@@ -43,6 +44,7 @@ class RawWriter:
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store, self._clock = store, clock
+        self._open_since: datetime | None = None
 
     def write(self, schema: TableSchema, changelog: pa.Table) -> RawFile:
         """Write one file; it is durable when this returns.
@@ -65,6 +67,16 @@ class RawWriter:
             size = file.tell()
         ops = {found["values"]: found["counts"] for found in pc.value_counts(rows[OP]).to_pylist()}
         return RawFile(schema.id, key, rows.num_rows, size, lsn["min"], lsn["max"], ops)
+
+    def note_open(self, changes: int, size_bytes: int) -> None:
+        """Let others see that so much of a transaction is written, and not its end."""
+        self._open_since = self._open_since or self._clock()
+        receiving.note(self._store, receiving.Receiving(changes, size_bytes, self._open_since))
+
+    def note_none_open(self) -> None:
+        """Take that back."""
+        self._open_since = None
+        receiving.forget(self._store)
 
 
 def _write_parquet(file: BinaryIO, rows: pa.Table, key: Sequence[str]) -> None:

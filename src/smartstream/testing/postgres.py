@@ -168,6 +168,51 @@ class PostgresServer:
         self._settings.update(settings or {})
         self._launch()
 
+    def crash(self) -> None:
+        """Kill the postmaster; its children vanish with it.  ``restart`` recovers from WAL."""
+        process, self._process = self._process, None
+        watchdog, self._watchdog = self._watchdog, None
+        assert process is not None
+        process.kill()
+        process.wait()
+        if watchdog is not None:
+            watchdog.kill()
+            watchdog.wait()
+
+    def standby(self, *, slot: str = "standby", settings: Mapping[str, str] | None = None) -> PostgresServer:
+        """Start a standby of this server, from a base backup.
+
+        From PostgreSQL 17 on it keeps the failover slots of this server in step
+        (``sync_replication_slots``).
+
+        Args:
+            slot: the physical slot it streams from; created here.
+            settings: of the standby, beyond those of this server.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="smartstream-pg-"))
+        if (user := _server_user()) is not None:
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        backup = ("--checkpoint", "fast", "--no-sync", "-R", "-C", "-S", slot)
+        self._run("pg_basebackup", "-d", self.url, "-D", str(directory), *backup)
+        syncing = {"sync_replication_slots": "on"} if self.version >= 17 else {}
+        own = {
+            "hot_standby_feedback": "on",
+            "primary_slot_name": slot,
+            "primary_conninfo": self.url,
+            **syncing,
+        }
+        merged = {**self._settings, **own, **(settings or {})}
+        server = PostgresServer(directory, bin_dir=self.bin_dir, settings=merged, owned=True)
+        server.password = self.password  # the roles are the primary's
+        atexit.register(server.stop)
+        server._launch()
+        return server
+
+    def promote(self) -> None:
+        """Make a standby a primary, on a timeline of its own; returns when it takes writes."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote(true, 60)")
+
     def __enter__(self) -> PostgresServer:
         return self
 
@@ -194,6 +239,19 @@ class PostgresServer:
 
     def _launch(self) -> None:
         """Start the postmaster and wait until it answers."""
+        self._spawn()
+        self._wait_ready()
+
+    def _still_ending(self) -> bool:
+        """Whether it did not start because children of a killed postmaster have not ended yet."""
+        said = self.log_path.read_text(errors="replace")[-400:]
+        return "pre-existing shared memory block" in said
+
+    def _spawn(self) -> None:
+        """Start the postmaster, and who ends it when we are gone."""
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.wait()
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         log = open(self.log_path, "ab")  # noqa: SIM115 - the server keeps it
         with log:
@@ -211,7 +269,6 @@ class PostgresServer:
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        self._wait_ready()
 
     @property
     def log_path(self) -> Path:
@@ -224,7 +281,10 @@ class PostgresServer:
         pause = Event()
         for _ in range(int(START_TIMEOUT_S / 0.05)):
             if self._process.poll() is not None:
-                break
+                if not self._still_ending():
+                    break
+                pause.wait(0.2)
+                self._spawn()
             try:
                 psycopg.connect(self.url, connect_timeout=2).close()
                 return

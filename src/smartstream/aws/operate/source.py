@@ -31,6 +31,7 @@ class TunnelSource:
 
     dsn: str = field(repr=False)
     connect_timeout: float = 10.0
+    silence_max: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,144 @@
+"""Random schema changes among random changes of rows end in equality, or in an error that says where.
+
+``SMARTSTREAM_TEST_DDL_SECONDS`` sets how long (make soak); the seed is printed and repeats the statements.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from smartstream.config import Settings
+from smartstream.pipeline import Pipeline
+from smartstream.verify import verify
+from tests.running_pipeline import running, settings_for
+
+SECONDS = float(os.environ.get("SMARTSTREAM_TEST_DDL_SECONDS", "4"))
+ROUND_S = 20.0
+TABLES = ("a", "b")
+TYPES = ("integer", "bigint", "text", "varchar(30)", "numeric(12, 2)", "uuid", "boolean", "float8", "date")
+DEFAULTS = {
+    "integer": ("7", "(random() * 100)::integer"),
+    "bigint": ("7", "(random() * 100)::bigint"),
+    "text": ("'so'", "random()::text"),
+    "varchar(30)": ("'so'", "left(random()::text, 9)"),
+    "numeric(12, 2)": ("1.25", "round((random() * 100)::numeric, 2)"),
+    "uuid": ("'00000000-0000-0000-0000-000000000001'", "gen_random_uuid()"),
+    "boolean": ("true", "random() < 0.5"),
+    "float8": ("0.5", "random()"),
+    "date": ("'2020-02-29'", "'2020-01-01'::date + (random() * 100)::integer"),
+}
+
+
+def columns_of(connection: psycopg.Connection[Any], table: str) -> list[str]:
+    found = connection.execute(
+        "SELECT attname FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        (table,),
+    ).fetchall()
+    return [name for (name,) in found if name != "id"]
+
+
+def create_statement(table: str) -> str:
+    return f"CREATE TABLE {table} (id integer PRIMARY KEY, c0 text, c1 integer)"
+
+
+def change_of_schema(chosen: random.Random, table: str, columns: list[str]) -> str:
+    """One statement, which PostgreSQL may refuse."""
+    column, other, kind = (
+        chosen.choice(columns or ["c0"]),
+        f"c{chosen.randrange(6)}",
+        chosen.choice(TYPES),
+    )
+    head = f"ALTER TABLE {table}"
+    volatile = DEFAULTS[kind][1]
+    return chosen.choice(
+        (
+            f"{head} ADD COLUMN {other} {kind}",
+            f"{head} ADD COLUMN {other} {kind} DEFAULT {DEFAULTS[kind][0]}",
+            f"{head} ADD COLUMN {other} {kind} DEFAULT {volatile}",
+            f"{head} ADD COLUMN {other} {kind} DEFAULT {volatile}; {head} ALTER COLUMN {other} DROP DEFAULT",
+            f"{head} DROP COLUMN {column}",
+            f"{head} RENAME COLUMN {column} TO {other}",
+            f"{head} DROP COLUMN {column}; {head} ADD COLUMN {column} {kind}",
+            f"{head} ALTER COLUMN {column} DROP DEFAULT; {head} ALTER COLUMN {column} TYPE text",
+            f"{head} ALTER COLUMN c1 TYPE bigint",
+            f"{head} ALTER COLUMN c1 TYPE integer USING 7",
+            f"TRUNCATE {table}",
+            f"VACUUM FULL {table}",
+            f"{head} REPLICA IDENTITY {chosen.choice(('FULL', 'DEFAULT'))}",
+            f"DROP TABLE {table}; {create_statement(table)}",
+        )
+    )
+
+
+def change_of_rows(chosen: random.Random, table: str, columns: list[str]) -> str:
+    """One statement about rows."""
+    key, column = chosen.randrange(400), chosen.choice(columns or ["id"])
+    return chosen.choice(
+        (
+            f"INSERT INTO {table} (id) VALUES ({key}) ON CONFLICT DO NOTHING",
+            f"INSERT INTO {table} (id) SELECT generate_series({key}, {key + 30}) ON CONFLICT DO NOTHING",
+            f"UPDATE {table} SET {column} = DEFAULT WHERE id % 7 = {key % 7}",
+            f"UPDATE {table} SET {column} = NULL WHERE id = {key}",
+            f"UPDATE {table} SET id = id + 1000 WHERE id = {key}",
+            f"DELETE FROM {table} WHERE id BETWEEN {key} AND {key + 5}",
+        )
+    )
+
+
+def transaction(chosen: random.Random, connection: psycopg.Connection[Any]) -> str:
+    """Some statements in one transaction, mostly committed; VACUUM has to stand alone."""
+    table = chosen.choice(TABLES)
+    columns = columns_of(connection, table)
+    rows = [change_of_rows(chosen, table, columns) for _ in range(chosen.randrange(4))]
+    if chosen.random() < 0.3:
+        rows.insert(chosen.randrange(len(rows) + 1), change_of_schema(chosen, table, columns))
+    if any(row.startswith("VACUUM") for row in rows):
+        return next(row for row in rows if row.startswith("VACUUM"))
+    return "; ".join(["BEGIN", *rows, chosen.choices(("COMMIT", "ROLLBACK"), (9, 1))[0]])
+
+
+def wait_until_equal(settings: Settings, pipeline: Pipeline) -> None:
+    """Within a minute, row for row."""
+    pause = threading.Event()
+    for _ in range(60):
+        if pipeline._errors:
+            raise pipeline._errors[0]
+        report = verify(settings, rows=True)
+        if report.ok:
+            return
+        pause.wait(1.0)
+    raise AssertionError(report.to_dict())
+
+
+def test_random_schema_changes_under_load_end_in_equality(database: str, tmp_path: Path, seed: str) -> None:
+    chosen, settings = random.Random(seed), settings_for(database, tmp_path)
+    ends, done, said = time.monotonic() + SECONDS, 0, []
+    with psycopg.connect(database, autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(create_statement(table).encode())
+        connection.execute("CREATE TABLE stays (id integer PRIMARY KEY)")
+        try:
+            with running(settings) as pipeline:
+                while time.monotonic() < ends or not done:
+                    round_ends = min(max(ends, time.monotonic() + 2.0), time.monotonic() + ROUND_S)
+                    while time.monotonic() < round_ends and not pipeline._errors:
+                        statement = transaction(chosen, connection)
+                        try:
+                            connection.execute(statement.encode())
+                            said.append(statement)
+                        except psycopg.Error:
+                            connection.execute("ROLLBACK")
+                        threading.Event().wait(chosen.random() * 0.05)
+                        done += 1
+                    wait_until_equal(settings, pipeline)
+        except BaseException:
+            print(f"seed {seed}, {done} transactions; the last:", *said[-40:], sep="\n")
+            raise
