@@ -39,6 +39,8 @@ def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(temporary)},
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and by what they start as well.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
