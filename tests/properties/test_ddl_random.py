@@ -68,8 +68,8 @@ def change_of_schema(chosen: random.Random, table: str, columns: list[str]) -> s
             f"{head} RENAME COLUMN {column} TO {other}",
             f"{head} DROP COLUMN {column}; {head} ADD COLUMN {column} {kind}",
             f"{head} ALTER COLUMN {column} DROP DEFAULT; {head} ALTER COLUMN {column} TYPE text",
-            f"{head} ALTER COLUMN c1 TYPE bigint",
-            f"{head} ALTER COLUMN c1 TYPE integer USING 7",
+            # Not both on one table: with USING, a widening is the one change of values that can't be seen.
+            f"{head} ALTER COLUMN c1 TYPE {'bigint' if table == 'a' else 'integer USING 7'}",
             f"TRUNCATE {table}",
             f"VACUUM FULL {table}",
             f"{head} REPLICA IDENTITY {chosen.choice(('FULL', 'DEFAULT'))}",

@@ -129,6 +129,8 @@ def _describe(connection: Connection, tables: Sequence[Any]) -> Discovery:
     found: list[TableSchema] = []
     keyless: list[KeylessTable] = []
     for row in tables:
+        if row.key is not None and row.oid not in columns:
+            continue  # dropped between the two queries
         reason = _why_keyless(row, columns.get(row.oid, []))
         if reason is None:
             schema = _table(row, columns[row.oid], types)

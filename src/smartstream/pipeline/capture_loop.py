@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from smartstream.capture import catalog, identity, slot
 from smartstream.capture.alignment import align, look_alike
@@ -19,6 +20,7 @@ from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, s
 from smartstream.capture.reader import SlotReader
 from smartstream.capture.replication import StreamingReader
 from smartstream.capture.values import changelog
+from smartstream.change import COMMIT_LSN
 from smartstream.config import Settings
 from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
@@ -67,15 +69,15 @@ class CaptureLoop:
         self.coverage = Coverage(journal, settings.source.publication, self._copy_again)
         self.rewrites = Rewrites(journal, self._copy_again)
         self.progress_lsn = 0
+        self._copied_at: dict[int, int] = {}  # oid → up to here its rows are in the copy, and in doubt
         self._stream_until = 0  # a catch-up has given way: before this LSN, another would as well
         self._reset()
 
     def run(self, until: Callable[[], int | None]) -> None:
         """Capture until ``stop`` is set or everything before ``until()`` is durable.
 
-        ``until`` is asked again and again: None means without end.  A broken
-        connection is opened again, with backoff; what was read but not durable is
-        read again.
+        ``until`` is asked again and again: None means without end.  A broken connection is
+        opened again, with backoff; what was read but not durable is read again.
         """
         failures = 0
         while not self._stop.is_set() and not self._reached(until()):
@@ -87,8 +89,7 @@ class CaptureLoop:
                 if error.retry is not Retry.TRANSIENT:
                     raise
                 failures = 0 if self._journal.state.durable_lsn > before else failures
-                wait_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
-                failures += 1
+                wait_s, failures = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)], failures + 1
                 _LOG.warning("capture interrupted, trying again in %.1f s: %s", wait_s, error)
                 self._stop.wait(wait_s)
         if self._reached(until()) and self.progress_lsn > self._journal.state.durable_lsn:
@@ -112,9 +113,8 @@ class CaptureLoop:
         self._parser = Parser(skip_before_lsn=self._journal.state.durable_lsn)
         self._batch = Batch()
         self._tail: Messages | None = None
-        self._resolved: dict[Relation, TableSchema | None] = {}
-        self._flushed_at = self._monotonic()
-        self._progress_at = self._monotonic()
+        self._resolved: dict[Relation, TableSchema] = {}
+        self._flushed_at = self._progress_at = self._monotonic()
 
     def _session(self, until: Callable[[], int | None]) -> None:
         """Read with one reader until it is finished or another one suits better."""
@@ -206,16 +206,21 @@ class CaptureLoop:
         """Decode one stretch of messages into the batch."""
         decoded = self._parser.feed(messages)
         for block in decoded.blocks:
-            schema = self._schema_of(block.relation)
-            if schema is not None:
-                self._add(block, schema)
+            copied_at = self._copied_at.get(block.relation.oid, 0)
+            if not copied_at or block.commit_lsn[-1].as_py() > copied_at:
+                self._add(block, copied_at)
         if decoded.end_lsn is not None:
             self._batch.end_lsn = decoded.end_lsn
             self.progress_lsn = max(self.progress_lsn, decoded.end_lsn)
 
-    def _add(self, block: RowBlock, schema: TableSchema) -> None:
-        """Type one block's rows and keep them."""
+    def _add(self, block: RowBlock, copied_at: int) -> None:
+        """Type one block's rows and keep them, but for those that speak of columns that are others now."""
+        schema = self._schema_of(block.relation)
+        if schema is None:
+            return
         rows = changelog(block, schema)
+        if copied_at:
+            rows = rows.filter(pc.greater(rows[COMMIT_LSN], copied_at))
         self._batch.add(schema, rows)
         self._meter.captured(rows.num_rows)
 
@@ -225,7 +230,10 @@ class CaptureLoop:
             known = self._tables.get(relation.oid)
             if known is None or known.id != f"{relation.schema}.{relation.name}":
                 return None  # not yet, perhaps: a copy will begin with it
-            self._resolved[relation] = self._resolve(known, relation)
+            schema = self._resolve(known, relation)
+            if schema is None:
+                return None  # these rows only: later ones of the same look can be told again
+            self._resolved[relation] = schema
         return self._resolved[relation]
 
     def _resolve(self, known: TableSchema, relation: Relation) -> TableSchema | None:
@@ -237,6 +245,7 @@ class CaptureLoop:
         if schema is not None:
             return self._evolve(known, schema)
         if current is not None:  # what happened in between can't be told: copy the table anew
+            self._copied_at[relation.oid] = flushed_wal_lsn(self._catalog)  # all that was read is before
             self._copy_anew(current)
         return None
 
@@ -272,8 +281,7 @@ class CaptureLoop:
 
     def _copy_again(self, schema: TableSchema) -> None:
         """Copy a table anew as it is now, if it still is."""
-        current = catalog.table_schema(self._catalog, schema.oid)
-        if current is not None:
+        if (current := catalog.table_schema(self._catalog, schema.oid)) is not None:
             self._copy_anew(current)
 
     def _due(self, *, force: bool) -> bool:
@@ -325,12 +333,9 @@ class CaptureLoop:
         self._flushed_at = self._progress_at = self._monotonic()
 
     def _record_progress(self, lsn: int | None, reader: SlotReader) -> None:
-        """Note how far the slot is read, and now and then make that durable too.
+        """Note how far the slot is read, and now and then make that durable too: WAL that is not for us.
 
-        Without it the slot would hold back WAL of which none is for us.
-
-        Args:
-            lsn: what this read told; the server tells it once and then may be silent.
+        ``lsn`` is what this read told; the server tells it once and then may be silent.
         """
         if self._batch or self._parser.in_transaction:
             return
