@@ -27,6 +27,7 @@ class Url:
 
     dsn: str
     connect_timeout: float = 10.0
+    silence_max: float = 60.0
 
 
 @pytest.fixture
