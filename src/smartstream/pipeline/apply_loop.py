@@ -46,12 +46,12 @@ class ApplyLoop:
     def run(self) -> None:
         """Apply entries until ``stop`` is set; while ``paused`` is, they wait."""
         while not self._stop.is_set():
-            if self.paused:
-                self._stop.wait(PAUSE_S)
-                continue
             wait_s = 0.0 if self.rebuilding() else 0.2
             bytes_max = self._around.group_bytes_max
             items = self._journal.take(wait_s, count_max=GROUP_ENTRIES_MAX, bytes_max=bytes_max)
+            while self.paused:  # also what was taken just before
+                if self._stop.wait(PAUSE_S):
+                    return
             self._apply(items)
             for table in list(self._tables.values()):
                 table.rebuild_on()
