@@ -230,8 +230,7 @@ class CaptureLoop:
             known = self._tables.get(relation.oid)
             if known is None or known.id != f"{relation.schema}.{relation.name}":
                 return None  # not yet, perhaps: a copy will begin with it
-            schema = self._resolve(known, relation)
-            if schema is None:
+            if (schema := self._resolve(known, relation)) is None:
                 return None  # these rows only: later ones of the same look can be told again
             self._resolved[relation] = schema
         return self._resolved[relation]
@@ -339,14 +338,15 @@ class CaptureLoop:
         """
         if self._batch or self._parser.in_transaction:
             return
-        if self.coverage.close(self.progress_lsn):  # under load there is hardly a better moment
+        if self.coverage.gaps.close(self.progress_lsn):  # under load there is hardly a better moment
             self._resolved.clear()
         if self._mid_transaction():
             return
         self.progress_lsn = max(self.progress_lsn, lsn or 0)
         self._apply_drift()
-        if self.coverage.close(self.progress_lsn) | self.rewrites.close(self.progress_lsn):  # both, always
-            self._resolved.clear()
+        for recopies in (self.coverage.gaps, self.rewrites.recopies):
+            if recopies.close(self.progress_lsn):
+                self._resolved.clear()
         state = self._journal.state
         durable = state.durable_lsn
         if self.progress_lsn <= durable:

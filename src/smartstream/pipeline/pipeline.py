@@ -282,7 +282,7 @@ class Pipeline:
         """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
         assert self._journal is not None and self._apply is not None
         busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
-        if busy or self._apply.asked() or self._coverage.pending() or self._rewrites.pending():
+        if busy or self._apply.asked() or self._coverage.gaps.found or self._rewrites.recopies.found:
             return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
