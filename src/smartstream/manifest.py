@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from smartstream.lsn import format_lsn, parse_lsn
+
+T = TypeVar("T")
 
 
 class EntryKind(StrEnum):
@@ -165,8 +167,8 @@ class LakeState:
                 durable_lsn=entry.lsn if reset else max(self.durable_lsn, entry.lsn),
                 tables=_apply_schemas(self.tables, entry),
                 source=SourceMark(**said) if said else self.source,
-                published={**({} if reset else self.published), **entry.detail.get("published", {})},
-                stamps={**({} if reset else self.stamps), **entry.detail.get("stamps", {})},
+                published=_merged({} if reset else self.published, entry.detail.get("published")),
+                stamps=_merged({} if reset else self.stamps, entry.detail.get("stamps")),
             )
         assert entry.table is not None
         tables = {**self.tables, entry.table: _apply_to_table(self.tables.get(entry.table), entry)}
@@ -195,6 +197,11 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
     if entry.kind is EntryKind.COPY_CHUNK:
         return replace(table, chunks_done=table.chunks_done | {detail["chunk"]})
     return replace(table, copied=True, ready_lsn=entry.lsn)
+
+
+def _merged(before: Mapping[str, T], news: Mapping[str, T] | None) -> Mapping[str, T]:
+    """What is known with the news; few entries bring any."""
+    return {**before, **news} if news else before
 
 
 def _apply_schemas(tables: Mapping[str, TableState], entry: Entry) -> Mapping[str, TableState]:

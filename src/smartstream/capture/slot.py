@@ -11,6 +11,7 @@ from typing import Any, LiteralString, Protocol
 import psycopg
 
 from smartstream.capture.connect import map_error
+from smartstream.capture.transactions import END_IT, in_progress
 from smartstream.errors import (
     SlotAhead,
     SlotForeign,
@@ -30,7 +31,6 @@ PLUGIN = "pgoutput"
 RELEASE_WAIT_S = 10.0
 CREATE_WAIT_S = 60.0
 _POLL_S = 0.05
-_END_IT = "End it (SELECT pg_terminate_backend(pid), or COMMIT PREPARED), or wait until it has ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +248,10 @@ def create(
             connection.execute(f"SET statement_timeout = {round(timeout_s * 1000)}")
             row = connection.execute(_CREATE_SYNCED if synced else _CREATE, (name, PLUGIN)).fetchone()
         except psycopg.errors.QueryCanceled as error:
-            holders = _older(connection, _barrier(connection))
+            holders = in_progress(connection)
             raise SourceBusy(
-                f"creating slot {name} waited {timeout_s:g} s for running transactions: {_held_by(holders)}",
-                hint=_END_IT,
+                f"creating slot {name} waited {timeout_s:g} s for running transactions: {holders}",
+                hint=END_IT,
             ) from error
         except psycopg.errors.DuplicateObject as error:
             raise SlotInUse(f"there is a slot {name} already") from error
@@ -315,25 +315,6 @@ def _who(connection: Connection, pid: int) -> str:
     return row[0] if row else f"{pid}, gone by now"
 
 
-def _barrier(connection: Connection) -> str:
-    """A transaction number that is greater than all that are in progress."""
-    row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def _older(connection: Connection, barrier: str) -> list[tuple[Any, ...]]:
-    """The transactions before ``barrier`` in progress, whatever their database."""
-    return connection.execute(_OLDER, (barrier,)).fetchall()
-
-
-def _held_by(holders: list[tuple[Any, ...]]) -> str:
-    """The transactions in the way; more than three are counted."""
-    named = ", ".join(str(holder[0]) for holder in holders[:3])
-    more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
-    return f"{named}{more}" if named else "it has ended by now"
-
-
 @contextmanager
 def _mapped(doing: str) -> Iterator[None]:
     """Raise psycopg's errors as ours."""
@@ -377,18 +358,4 @@ SELECT pg_catalog.format('%%s (%%s, role %%s, at %%s)', pid,
                          coalesce(nullif(application_name, ''), 'no name'),
                          coalesce(usename, 'unknown'), coalesce(client_addr::text, 'the local socket'))
 FROM pg_catalog.pg_stat_activity WHERE pid = %s
-"""
-
-# Every transaction with an xid holds a lock on it.
-_OLDER: LiteralString = """
-SELECT CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('prepared transaction %%L', p.gid)
-            ELSE pg_catalog.format('process %%s (%%s)', coalesce(l.pid::text, 'unknown'),
-                                   coalesce(a.state, 'unknown state'))
-       END
-FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) AS x(xid)
-LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
-                               AND l.transactionid = x.xid::xid
-LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.xid::xid
-WHERE x.xid < %s::xid8
 """

@@ -15,6 +15,7 @@ from smartstream.errors import SourceBusy
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _POLL_S = 0.05
+END_IT = "End it (SELECT pg_terminate_backend(pid), or COMMIT PREPARED), or wait until it has ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,15 @@ def wait_until_copyable(
         raise map_error(error, "waiting for older transactions") from error
     raise SourceBusy(
         f"a transaction did not end within {timeout_s:g} s: {_named(holders)}",
-        hint="End it (SELECT pg_terminate_backend(pid), or COMMIT PREPARED), or wait until it has ended.",
+        hint=END_IT,
     )
+
+
+def in_progress(connection: Connection) -> str:
+    """The transactions that are in progress now, whatever their database, in words; see ``_named``."""
+    given = {"xid": barrier(connection).xid}
+    holders = [name for (name,) in connection.execute(_IN_PROGRESS, given)]
+    return _named(holders) or "it has ended by now"
 
 
 def _named(holders: list[str]) -> str:
@@ -135,10 +143,8 @@ _BARRIER: LiteralString = """
 SELECT pg_catalog.pg_current_xact_id()::text, pg_catalog.clock_timestamp()
 """
 
-# Every transaction with an xid holds a lock on it, and until its end a writer's on each table it wrote to.  A
-# process that is idle now commits later, if ever.  COMMIT PREPARED stands alone in its statement, and other
-# processes' texts may be hidden or cut off: whoever may be in such a statement since before is taken to be.
-_IN_THE_WAY: LiteralString = """
+# Every transaction with an xid holds a lock on it.
+_IN_PROGRESS: LiteralString = """
 SELECT CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('prepared transaction %%L', p.gid)
             ELSE pg_catalog.format('process %%s (%%s)', coalesce(l.pid::text, 'unknown'),
                                    coalesce(a.state, 'unknown state'))
@@ -149,6 +155,14 @@ LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.mode = 'Ex
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.xid::xid
 WHERE x.xid < %(xid)s::xid8
+"""
+
+# It holds a writer's lock, too, on each table that it wrote to, until its end.  A process that is idle now
+# commits later, if ever.  COMMIT PREPARED stands alone in its statement, and other processes' texts may be
+# hidden or cut off: whoever may be in such a statement since before is taken to be.
+_IN_THE_WAY: LiteralString = (
+    _IN_PROGRESS
+    + """
   AND coalesce(p.database, a.datname, pg_catalog.current_database()) = pg_catalog.current_database()
   AND CASE WHEN EXISTS (
                SELECT FROM pg_catalog.pg_locks w
@@ -172,6 +186,7 @@ WHERE x.xid < %(xid)s::xid8
                           WHERE name = 'track_activity_query_size')))
       END
 """
+)
 
 # The number of a prepared transaction is in pg_prepared_xacts, a running one's in its process's backend_xid.
 _OLDEST: LiteralString = """

@@ -22,6 +22,7 @@ from smartstream.cli.render import (
     source_lines,
     status_table,
     tables_table,
+    when,
 )
 from smartstream.config import Settings
 from smartstream.errors import ExitCode
@@ -86,8 +87,7 @@ def degraded(settings: Settings, lake: LakeStatus, source: SourceStatus) -> str 
     if source.slot is None and lake.durable_lsn:
         return "The slot is gone: `smartstream resync`, then `smartstream run`."
     if lake.paused_since is not None:
-        since = f"{lake.paused_since:%Y-%m-%d %H:%M:%S} UTC"
-        return f"Trusted tables are paused since {since}: `smartstream resume`."
+        return f"Trusted tables are paused since {when(lake.paused_since)}: `smartstream resume`."
     if source.slot is not None and source.slot.retained_bytes > settings.source.slot.max_retained:
         return "The slot holds back more WAL than source.slot.max_retained: start `smartstream run`."
     return None

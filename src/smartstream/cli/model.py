@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from smartstream.cli.app import app, invocation, now
-from smartstream.cli.render import as_json, console, count, next_step, table
+from smartstream.cli.render import as_json, console, count, next_step, table, when
 from smartstream.errors import ConfigError
 from smartstream.lsn import format_lsn
 
@@ -56,7 +56,7 @@ def list_models(context: typer.Context, json_output: JsonOption = False) -> None
             model.schedule or "by hand",
             f"{following:%Y-%m-%d %H:%M} UTC" if following else "-",
             run.version if run else "-",
-            f"{begun:%Y-%m-%d %H:%M:%S} UTC" if begun else "never",
+            when(begun) if begun else "never",
             count(run.rows_scored if run else None),
             status,
             (run.drifted if run else None) or "-",

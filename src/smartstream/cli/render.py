@@ -39,6 +39,11 @@ def next_step(text: str) -> None:
     typer.echo(f"next: {text}")
 
 
+def when(at: datetime) -> str:
+    """A moment in UTC, to the second."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def as_json(value: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(value, indent=1))

@@ -17,7 +17,7 @@ import typer
 from rich.live import Live
 
 from smartstream.cli.app import app, invocation, now
-from smartstream.cli.render import as_json, console, next_step, progress_line, progress_table
+from smartstream.cli.render import as_json, console, next_step, progress_line, progress_table, when
 from smartstream.errors import ConfigError, ConfigMissing
 from smartstream.lsn import format_lsn
 
@@ -194,12 +194,12 @@ def resync(
             raise ConfigError("resync asks first, and there is no terminal", hint="Say --yes to go ahead.")
         what = ", ".join(names) if names else "ALL tables, and create the slot anew"
         typer.confirm(f"Copy {what}?", abort=True)
-    from smartstream.pipeline.errand import Errand
+    from smartstream.pipeline.errand import is_kept
     from smartstream.pipeline.resync import ask_resync
     from smartstream.pipeline.resync import resync as begin
 
     stop = threading.Event()
-    if names and Errand(settings, clock=now, run_once=lambda: None, stop=stop).is_running():
+    if names and is_kept(settings, clock=now, stop=stop):
         with stopped_by_signals(stop):
             chosen = ask_resync(settings, names, stop=stop)
         typer.echo(f"the running pipeline copies anew: {', '.join(chosen)}")
@@ -217,7 +217,7 @@ def pause(context: typer.Context) -> None:
     from smartstream.raw.store import open_store
 
     since = set_mark(open_store(invocation(context).settings().lake), now())
-    typer.echo(f"trusted tables are paused since {since:%Y-%m-%d %H:%M:%S} UTC; changes go on into raw")
+    typer.echo(f"trusted tables are paused since {when(since)}; changes go on into raw")
     next_step("`smartstream resume` lets them catch up.")
 
 
@@ -229,7 +229,7 @@ def resume(context: typer.Context) -> None:
 
     since = take_mark(open_store(invocation(context).settings().lake))
     typer.echo(
-        f"trusted tables were paused since {since:%Y-%m-%d %H:%M:%S} UTC, and go on"
+        f"trusted tables were paused since {when(since)}, and go on"
         if since
         else "trusted tables were not paused"
     )

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
 from smartstream.config import Settings
-from smartstream.errors import FeaturesInvalid, SmartStreamError
+from smartstream.errors import SmartStreamError
 from smartstream.inference.config import ModelSettings
 from smartstream.inference.features.pinned import Pinned
-from smartstream.inference.features.query import FeatureQuery, check_dialect, read_query
+from smartstream.inference.features.query import FeatureQuery, check_dialect, read_query, running
 from smartstream.inference.models.model import Model
 from smartstream.inference.models.signature import check_inputs
-from smartstream.inference.score import OpenModels, safe_text
+from smartstream.inference.score import OpenModels
 from smartstream.trusted.catalog import TRUSTED, LakeCatalog, open_catalog
 from smartstream.trusted.plan import find_table
 
@@ -73,12 +71,8 @@ def _compare(
 ) -> None:
     """Raise where the columns of the query are not what a model takes."""
     pinned = Pinned(query, model.key, catalog)
-    with pinned.opened(settings.limits) as connection:
-        try:
-            sql = f"SELECT * FROM ({pinned.features(connection)}) LIMIT 0"
-            columns = connection.sql(sql).to_arrow_table().schema
-        except duckdb.Error as error:
-            kind = type(error).__name__
-            raise FeaturesInvalid(f"{query.path}: the query fails: {kind}{safe_text(error)}") from None
+    with pinned.opened(settings.limits) as connection, running(query):
+        sql = f"SELECT * FROM ({pinned.features(connection)}) LIMIT 0"
+        columns = connection.sql(sql).to_arrow_table().schema
     for one in models:
         check_inputs(one.inputs, columns)

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from smartstream.config import Settings
 from smartstream.errors import FeaturesInvalid
 from smartstream.inference.config import Feature, ModelSettings
 from smartstream.inference.features.pinned import Pinned
-from smartstream.inference.features.query import read_query
+from smartstream.inference.features.query import read_query, running
 from smartstream.inference.models.model import Identity
 from smartstream.inference.models.signature import as_inputs, bad_rows, check_inputs
-from smartstream.inference.score import OpenModels, safe_text
+from smartstream.inference.score import OpenModels
 from smartstream.sql_text import literal, quoted
 from smartstream.trusted.catalog import LakeCatalog, open_catalog
 
@@ -69,19 +70,15 @@ def sample(
     query = read_query((folder or Path()) / model.features)
     pinned = Pinned(query, model.key, catalog or open_catalog(settings.lake))
     with OpenModels(settings, model, folder) as models, pinned.opened(settings.limits) as connection:
-        try:
+        with running(query):
             features = connection.sql(_few(pinned.features(connection), model, rows, key)).to_arrow_table()
-        except duckdb.Error as error:
-            kind = type(error).__name__
-            raise FeaturesInvalid(f"{query.path}: the query fails: {kind}{safe_text(error)}") from None
         champion = models[0]
         check_inputs(champion.inputs, features.schema)
         inputs = as_inputs(features, champion.inputs)
         bad, reasons = bad_rows(champion.inputs, inputs)
-        good = pa.array(~bad)
-        usable = inputs.filter(good)
+        usable = inputs.filter(pa.array(~bad))
         found = champion.predict(usable) if usable.num_rows else champion.outputs.empty_table()
-        return Sample(champion.identity, champion.inputs, features, _spread(found, good), reasons, pinned.lsn)
+        return Sample(champion.identity, champion.inputs, features, _spread(found, ~bad), reasons, pinned.lsn)
 
 
 def _few(sql: str, model: ModelSettings, rows: int, key: Sequence[str]) -> str:
@@ -93,11 +90,6 @@ def _few(sql: str, model: ModelSettings, rows: int, key: Sequence[str]) -> str:
     return f"SELECT * FROM ({sql}) WHERE {where or 'true'} {order}"
 
 
-def _spread(found: pa.Table, good: pa.Array) -> pa.Table:
+def _spread(found: pa.Table, good: npt.NDArray[np.bool_]) -> pa.Table:
     """Predictions of the good rows in the places of those; null elsewhere."""
-    place = 0
-    places: list[int | None] = []
-    for is_good in good.to_pylist():  # of a sample
-        places.append(place if is_good else None)
-        place += is_good
-    return found.take(pa.array(places, pa.int64()))
+    return found.take(pa.array(np.cumsum(good) - 1, mask=~good))

@@ -27,7 +27,7 @@ from smartstream.inference import watch
 from smartstream.inference.config import ModelSettings
 from smartstream.inference.deadline import time_limit
 from smartstream.inference.features.pinned import Pinned, Watermark
-from smartstream.inference.features.query import read_query
+from smartstream.inference.features.query import read_query, running
 from smartstream.inference.features.tree import AFFECTED
 from smartstream.inference.leases import Leases
 from smartstream.inference.locks import FileLocks
@@ -238,15 +238,12 @@ class _Run:
             connection.register("affected_keys", keys)
             connection.execute(f"CREATE TABLE {AFFECTED} AS SELECT * FROM affected_keys").fetchall()
         sql = pinned.features(connection, keys)
-        try:
+        with running(pinned.query):
             columns = connection.sql(f"SELECT * FROM ({sql}) LIMIT 0").columns
             connection.execute(
                 f"CREATE TEMP TABLE {FEATURES} AS "
                 f"SELECT *, {_hash_sql(columns)} AS {out.FEATURES_HASH} FROM ({sql})"
             ).fetchall()
-        except duckdb.Error as error:
-            kind = type(error).__name__
-            raise FeaturesInvalid(f"{pinned.query.path}: the query fails: {kind}{safe_text(error)}") from None
         self._check_keys(connection, pinned)
         return keys
 
@@ -329,10 +326,3 @@ class OpenModels:
 def _hash_sql(columns: list[str]) -> str:
     """DuckDB's hash of a row, made positive; should a later DuckDB hash otherwise, rows are scored again."""
     return f"(hash({', '.join(quoted(name) for name in columns)}) >> 1)::BIGINT"
-
-
-def safe_text(error: duckdb.Error) -> str:
-    """What may be shown of DuckDB's error: text about the query, never values of rows."""
-    if isinstance(error, (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)):
-        return f": {str(error).splitlines()[0]}"
-    return ""

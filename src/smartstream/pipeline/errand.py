@@ -22,6 +22,29 @@ GROWS_WITHIN_S = 2.0
 """A pipeline that reads in bulk leaves the slot alone between steps, but its log grows faster than this."""
 
 
+def is_kept(settings: Settings, *, clock: Callable[[], datetime], stop: Event) -> bool:
+    """Whether a pipeline keeps this lake now.
+
+    Args:
+        stop: look no longer; true then.
+    Raises:
+        SourceError: the source does not answer.
+    """
+    source = settings.source
+    log = ManifestLog(open_store(settings.lake), clock)
+    with connect(source) as connection:
+        info = slot.inspect(connection, source.slot.name)
+        behind = current_wal_lsn(connection) - log.load().durable_lsn
+    if info is None or info.active:
+        return info is not None
+    if behind <= settings.limits.catchup_backlog_bytes:
+        return False
+    for _ in range(round(GROWS_WITHIN_S / POLL_S)):
+        if stop.wait(POLL_S) or next(log.entries(log.state.seq), None) is not None:
+            return True
+    return False
+
+
 class Errand:
     """Has one request carried out, by whichever pipeline can.
 
@@ -41,24 +64,8 @@ class Errand:
         self._store: Store = open_store(settings.lake)
 
     def is_running(self) -> bool:
-        """Whether a pipeline keeps this lake now.
-
-        Raises:
-            SourceError: the source does not answer.
-        """
-        source = self._settings.source
-        log = ManifestLog(self._store, self._clock)
-        with connect(source) as connection:
-            info = slot.inspect(connection, source.slot.name)
-            behind = current_wal_lsn(connection) - log.load().durable_lsn
-        if info is None or info.active:
-            return info is not None
-        if behind <= self._settings.limits.catchup_backlog_bytes:
-            return False
-        for _ in range(round(GROWS_WITHIN_S / POLL_S)):
-            if self._stop.wait(POLL_S) or next(log.entries(log.state.seq), None) is not None:
-                return True
-        return False
+        """See ``is_kept``."""
+        return is_kept(self._settings, clock=self._clock, stop=self._stop)
 
     def carry_out(
         self, kind: RequestKind, table: str, keys: Sequence[Sequence[str]] | None = None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -80,6 +83,17 @@ def parse_query(sql: str, path: Path) -> FeatureQuery:
     if not tables:
         raise FeaturesInvalid(f"{path}: the query reads no trusted table")
     return FeatureQuery(path, sql, tree, tables)
+
+
+@contextmanager
+def running(query: FeatureQuery) -> Iterator[None]:
+    """Raise DuckDB's errors as FeaturesInvalid, with what may be shown: the query's text, never values."""
+    try:
+        yield
+    except duckdb.Error as error:
+        shown = isinstance(error, (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException))
+        text = f": {str(error).splitlines()[0]}" if shown else ""
+        raise FeaturesInvalid(f"{query.path}: the query fails: {type(error).__name__}{text}") from None
 
 
 def check_dialect(query: FeatureQuery, dialect: str = "athena") -> list[str]:
