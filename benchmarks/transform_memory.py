@@ -89,7 +89,13 @@ def _call(package: Path, folder: Path, url: str, keys: list[str]) -> tuple[float
     bodies = [json.dumps({"Records": [{"eventName": "ObjectCreated:Put", **one}]}) for one in told]
     event = {"Records": [{"messageId": key, "body": body} for key, body in zip(keys, bodies, strict=True)]}
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import time, os; os.environ['BEGAN'] = str(time.time())\n{CHILD}"],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import time, os; os.environ['BEGAN'] = str(time.time())\n{CHILD}",
+        ],
         input=json.dumps([str(package), str(_runtime(folder)), event]),
         env=_environment(url, folder),
         capture_output=True,

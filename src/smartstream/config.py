@@ -216,9 +216,9 @@ class DmsSettings(_Model):
 
     before_image: Literal["auto", "optional", "required"] = Field(
         default="auto",
-        description="an update without a before-image kept its key (`optional`), or is put into the quarantine "
-        "because it may have changed it (`required`); `auto`: `optional` if Terraform made DMS's task, which "
-        "writes the old key wherever there is one, otherwise `required`",
+        description="an update without a before-image kept its key (`optional`), or is put into the "
+        "quarantine because it may have changed it (`required`); `auto`: `optional` if Terraform made "
+        "DMS's task, which writes the old key wherever there is one, otherwise `required`",
     )
 
 

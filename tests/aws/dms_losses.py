@@ -1,4 +1,4 @@
-"""What DMS loses of a PostgreSQL's changes: one table, run by the parity tests and printed in docs/formats/dms.md."""
+"""What DMS loses of PostgreSQL's changes: one table, run by the tests and shown in docs/formats/dms.md."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ LOSSES = (
             1: {"d": "9999-12-31", "t": "9999-12-31 23:59:59", "z": "9999-12-31 23:59:59+00:00"},
             2: {
                 "d": None,
-                "_untyped": '{"d": "4713-01-01 BC", "t": "4713-01-01 00:00:00 BC", "z": "4713-01-01 00:00:00+00 BC"}',
+                "_untyped": '{"d": "4713-01-01 BC", "t": "4713-01-01 00:00:00 BC",'
+                ' "z": "4713-01-01 00:00:00+00 BC"}',
             },
         },
     ),

@@ -302,6 +302,13 @@ def test_what_is_no_record_is_kept_as_damaged_and_the_rest_read() -> None:
     assert len(rows(found)) == 2
 
 
+def test_bytes_that_are_not_utf8_are_damaged_among_good_records_too() -> None:
+    bad = record("insert", {"id": 2, "name": "a?c"}, lsn=5).encode().replace(b"a?c", b"a\xffc")
+    found = read(record("insert", {"id": 1, "name": "b"}, lsn=4), bad)
+    assert reasons(found) == [(1, NOT_JSON)]
+    assert [row["id"] for row in rows(found)] == [1]
+
+
 def test_a_partial_last_record_is_damaged() -> None:
     good = record("insert", {"id": 1}, lsn=5)
     for between in ("\n", ""):
@@ -333,7 +340,13 @@ def test_an_object_in_slices_is_the_same(slice_bytes: int, between: str, packed:
     columns = {"id": {"type": "INT64"}, "t": {"type": "STRING"}}
     late = [record("insert", {"id": n, "t": "x"}, lsn=5, table=("sales", "late")) for n in range(9)]
     lines = [record("insert", {"id": n, "name": "}{ \n"}, lsn=5 + n) for n in range(40)]
-    lines = [*late, *lines[:20], "nonsense", *lines[20:], control("create-table", columns, ["id"], ("sales", "late"))]
+    lines = [
+        *late,
+        *lines[:20],
+        "nonsense",
+        *lines[20:],
+        control("create-table", columns, ["id"], ("sales", "late")),
+    ]
     if between in ("", " "):
         lines.remove("nonsense")
     data = between.join(lines).encode()

@@ -161,7 +161,9 @@ def check_identities(source: TunnelSource) -> None:
             raise map_error(error, "reading the system catalog") from error
     if found:
         names = ", ".join(str(name) for (name,) in found)
-        raise TableWithoutKey(f"REPLICA IDENTITY is NOTHING or USING INDEX, so updates of the key are lost: {names}")
+        raise TableWithoutKey(
+            f"REPLICA IDENTITY is NOTHING or USING INDEX, so updates of the key are lost: {names}"
+        )
 
 
 def _set_password(connection: psycopg.Connection[tuple[object, ...]], password: str) -> None:

@@ -124,11 +124,11 @@ class _Decoding:
     def decoded(self, data: bytes) -> Decoded:
         """All of it; of an object that ``is_late`` only what it has ``learnt``."""
         found, damaged = self._found, [self._found.damaged]
-        for self._lines in lines_of(self._key, data):
-            learnt = dict(found.learnt)
+        for lines in lines_of(self._key, data):
+            self._lines, learnt = lines, dict(found.learnt)
             self._slice()
             damaged.append(self._damaged_table())
-            found.is_late |= self._lines.first > 0 and found.learnt != learnt
+            found.is_late |= lines.first > 0 and found.learnt != learnt
         if found.is_late:
             return found
         found.changes = {
