@@ -26,18 +26,20 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 # About forty minutes: twenty kills under pgbench and under random transactions of all types; random tables
-# of all types, value by value; random transactions of several sessions; random DDL; every server event.
+# of all types, value by value; random transactions of several sessions; random DDL; the same changes through
+# the local pipeline and through DMS; every server event.
 soak: export SMARTSTREAM_TEST_KILLS = 20
 soak: export SMARTSTREAM_TEST_KILL_SECONDS = 120
 soak: export SMARTSTREAM_TEST_PGBENCH_SCALE = 10
 soak: export SMARTSTREAM_TEST_TYPES_SECONDS = 300
 soak: export SMARTSTREAM_TEST_TXN_SECONDS = 300
 soak: export SMARTSTREAM_TEST_DDL_SECONDS = 600
+soak: export SMARTSTREAM_TEST_PARITY_SECONDS = 300
 soak: export SMARTSTREAM_TEST_SERVER_EVENTS = 1
 soak: $(STAMP)
 	$(BIN)/python -m pytest -s tests/faults/test_kill.py tests/faults/test_server_*.py \
 		tests/properties/test_types_random.py tests/properties/test_transactions_random.py \
-		tests/properties/test_ddl_random.py
+		tests/properties/test_ddl_random.py tests/aws/test_parity.py
 
 # About seven minutes: the stack on emulators, a live PostgreSQL's rows in its trusted tables, and nothing left.
 aws-local: $(STAMP)

@@ -35,8 +35,8 @@ def run(count: int) -> dict[str, Any]:
 
     Timed is the CPU of this process, so that other work on the machine spoils little.
     """
-    alike = "".join(_record(number) for number in range(count)).encode()
-    odd = "".join(_record(number, is_odd=not number % ODD_EVERY) for number in range(count)).encode()
+    alike = "".join(record(number) for number in range(count)).encode()
+    odd = "".join(record(number, is_odd=not number % ODD_EVERY) for number in range(count)).encode()
     return {
         "records": count,
         "record_bytes": len(alike) // count,
@@ -57,7 +57,7 @@ def _rate(count: int, data: bytes) -> int:
     return round(count / statistics.median(seconds))
 
 
-def _record(number: int, *, is_odd: bool = False) -> str:
+def record(number: int, *, is_odd: bool = False) -> str:
     """An update as DMS writes it with the settings of terraform/dms.tf."""
     data = {
         "id": number,

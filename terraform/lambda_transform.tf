@@ -129,7 +129,11 @@ resource "aws_lambda_function" "transform" {
     size = 1024
   }
   environment {
-    variables = merge(local.lambda_environment, { LOB_BYTES_MAX = tostring(local.dms_lob_kb_max * 1024) })
+    # How DMS was told to write: where it cuts values off, and whether the old key of an update is told.
+    variables = merge(local.lambda_environment, {
+      LOB_BYTES_MAX    = tostring(local.dms_lob_kb_max * 1024)
+      DMS_BEFORE_IMAGE = local.dms_task_settings.BeforeImageSettings.EnableBeforeImage ? local.dms_task_settings.BeforeImageSettings.FieldName : ""
+    })
   }
   tracing_config {
     mode = "Active"

@@ -211,6 +211,17 @@ class Maintenance(_Model):
     )
 
 
+class DmsSettings(_Model):
+    """What the transform function on AWS takes DMS's records for."""
+
+    before_image: Literal["auto", "optional", "required"] = Field(
+        default="auto",
+        description="an update without a before-image kept its key (`optional`), or is put into the "
+        "quarantine because it may have changed it (`required`); `auto`: `optional` if Terraform made "
+        "DMS's task, which writes the old key wherever there is one, otherwise `required`",
+    )
+
+
 class Settings(_Model):
     """Everything that smartstream.yaml says."""
 
@@ -233,6 +244,7 @@ class Settings(_Model):
     maintenance: Maintenance = Maintenance()
     quality: QualitySettings = QualitySettings()
     models: tuple[ModelSettings, ...] = Field(default=(), description="models to score with")
+    dms: DmsSettings = DmsSettings()
     _path: Path | None = PrivateAttr(None)
 
     @property

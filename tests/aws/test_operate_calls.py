@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,21 @@ def test_waiting_ends_and_says_how_far_it_came(aws: Aws) -> None:
             stub.add_response("describe_replication_tasks", task("stopping"))
         with pytest.raises(AwsTooSlow, match="the task stops: stopping"):
             dms.stop(aws, OUTPUTS, patience())
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_fine"),
+    [
+        ('{"BeforeImageSettings": {"EnableBeforeImage": true, "FieldName": "x"}}', True),
+        ('{"BeforeImageSettings": {"EnableBeforeImage": false}}', False),
+        ('{"BeforeImageSettings": null, "TargetMetadata": {}}', False),
+    ],
+)
+def test_a_task_without_before_images_is_not_started(aws: Aws, settings: str, is_fine: bool) -> None:
+    with Stubber(aws.client("dms")) as stub:
+        stub.add_response("describe_replication_tasks", task("ready", ReplicationTaskSettings=settings))
+        with nullcontext() if is_fine else pytest.raises(CaptureFailed, match="before-images"):
+            dms.check_task(aws, OUTPUTS)
 
 
 def connection(arn: str, status: str, reason: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pytest
 from smartstream.aws.lambda_lake import lake_of
 from smartstream.aws.lambda_settings import LambdaSettings
 from smartstream.delivery.definitions import Definitions
+from smartstream.delivery.records.options import NO_BEFORE_IMAGE
 from smartstream.errors import ConfigMissing, EventMalformed
 from smartstream.raw.store import open_store
 from smartstream.trusted.catalog import open_catalog
@@ -173,6 +174,37 @@ def test_the_configuration_of_the_lake_holds(stack: Stack) -> None:
     one = stack.put("raw/1", record("insert", {"id": 1, "name": "a"}, lsn=5))
     assert stack.call(one) == []
     assert [row["name"] for row in stack.rows("trusted", "items")] == ["A"]
+
+
+UPDATE = record("update", {"id": 1, "name": "b"}, lsn=20).replace(',"before-image": {}', "")
+
+
+@pytest.mark.parametrize(
+    ("task_writes", "setting", "is_damaged"),
+    [
+        ("before-image", "auto", False),
+        ("", "auto", True),
+        ("", "optional", False),
+        ("before-image", "required", True),
+    ],
+)
+def test_an_update_without_a_before_image_is_what_the_stack_and_the_settings_say(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, task_writes: str, setting: str, is_damaged: bool
+) -> None:
+    monkeypatch.setenv("DMS_BEFORE_IMAGE", task_writes)
+    config = f'source: {{url: "${{env:NOWHERE}}"}}\ndms: {{before_image: {setting}}}\n'
+    stack.s3.put_object(Bucket=stack.bucket, Key="config/smartstream.yaml", Body=config.encode())
+    assert stack.call(stack.put("raw/1", record("insert", {"id": 1, "name": "a"}, lsn=10), UPDATE)) == []
+    assert [row["name"] for row in stack.rows("trusted", "items")] == ([] if is_damaged else ["b"])
+    if is_damaged:
+        assert [row["reason"] for row in stack.rows("quarantine", "dms_records")] == [NO_BEFORE_IMAGE]
+
+
+def test_large_values_are_cut_where_terraform_says(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOB_BYTES_MAX", "1024")
+    lines = [record("insert", {"id": n, "name": "a" * length}, lsn=n) for n, length in ((5, 512), (6, 4000))]
+    assert stack.call(stack.put("raw/1", *lines)) == []
+    assert [row["id"] for row in stack.rows("trusted", "items")] == [6]
 
 
 def test_a_call_that_is_no_batch_fails_as_a_whole(stack: Stack) -> None:

@@ -50,7 +50,13 @@ class Setting:
         """As a function that has just been started would; each object has a message of its name."""
         clock = {"clock": lambda: NOW}
         transform = Transform(self.settings, self.catalog, self.definitions, locks=ProcessLocks(), **clock)
-        return transform.apply([Announced(key, key) for key in keys], self.objects.__getitem__)
+        return transform.apply([Announced(key, key) for key in keys], self.fetch)
+
+    def fetch(self, key: str) -> bytes:
+        """As the store does."""
+        if key not in self.objects:
+            raise StoreUnavailable(f"there is no {key}")
+        return self.objects[key]
 
     def rows(self, namespace: str, name: str) -> list[dict[str, Any]]:
         """What a table has now."""
@@ -165,6 +171,25 @@ def test_what_is_read_again_and_whole_is_damaged_no_more(tmp_path: Path) -> None
     assert not setting.deliver("raw/2", "raw/1")
     assert not setting.rows("quarantine", "dms_records")
     assert [(row["id"], row["more"]) for row in setting.rows("trusted", "items")] == [(1, 2)]
+
+
+def test_records_that_came_before_their_columns_are_read_again_when_these_are_defined(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.definitions.put(ITEMS)
+    setting.objects = {
+        "raw/1": record("insert", {"id": 1, "more": 2}, lsn=10).encode(),
+        "raw/2": record("insert", {"id": 2, "more": 3}, lsn=20).encode(),
+        "raw/3": record("update", {"id": 1, "name": "late"}, lsn=30).encode(),
+    }
+    assert not setting.deliver("raw/1", "raw/2", "raw/3")
+    assert [row["id"] for row in setting.rows("trusted", "items")] == [1]
+    told = {"id": {"type": "INT32"}, "more": {"type": "INT32"}}
+    setting.objects["raw/4"] = control("add-column", told, ["id"], ("public", "items")).encode()
+    del setting.objects["raw/1"]  # As when S3 has moved it to its archive: the others are read all the same.
+    assert not setting.deliver("raw/4")
+    assert [row["object"] for row in setting.rows("quarantine", "dms_records")] == ["raw/1"]
+    rows = sorted((row["id"], row["name"], row["more"]) for row in setting.rows("trusted", "items"))
+    assert rows == [(1, "late", None), (2, None, 3)]
 
 
 def test_messages_fail_alone(tmp_path: Path) -> None:

@@ -105,6 +105,27 @@ def test_operations_places_and_old_keys(extra: tuple[str, ...]) -> None:
     assert kept[0]["_xid"] is None and kept[1]["_xid"] == 705
 
 
+@pytest.mark.parametrize("extra", [(), ("odd",)], ids=["fast", "slow"])
+def test_parts_of_a_key_that_a_before_image_does_not_tell_are_as_they_were(extra: tuple[str, ...]) -> None:
+    pair = TableSchema(1, "public", "pairs", ITEMS.columns, ("id", "name"))
+    table = ("public", "pairs")
+    lines = [
+        record("update", {"id": 2, "name": "a"}, lsn=5, before={"id": 1}, table=table),
+        record("update", {"id": 3, "name": "b"}, lsn=6, before={"id": 3, "name": None}, table=table),
+        record("update", {"id": 3, "name": "c", "count": "x"}, lsn=7, before={"name": "b"}, table=table),
+        *(record("insert", '{"id": 9, "name": "z", "price": "NaN"}', lsn=8, table=table) for _ in extra),
+    ]
+    found = read_object("k", "\n".join(lines).encode(), Known({pair.id: pair}))
+    changed = [(row["_op"], row["id"], row["name"], row["_old_key"]) for row in rows(found, pair.id)]
+    assert sorted(changed[: len(changed) - len(extra)], key=str) == [
+        ("d", 3, "b", None),
+        ("d", 3, "c", None),
+        ("u", 2, "a", {"id": 1, "name": "a"}),
+        ("u", 3, "b", None),
+    ]
+    assert reasons(found) == [(2, WRONG_VALUE)]
+
+
 def test_the_larger_lsn_is_the_changes_own() -> None:
     one = record("insert", {"id": 1}, **{"stream-position": "00000001/0000000a.12.00000002/0000000B"})
     (row,) = rows(read(one))
@@ -124,6 +145,8 @@ DAMAGED = {
     "rounded bigint": (record("insert", '{"id": 1, "count": 9.223372036854776E+18}', lsn=5), INEXACT, [1]),
     "rounded numeric": (record("insert", '{"id": 1, "price": 1.5E+22}', lsn=5), INEXACT, [1]),
     "rounded key": (record("insert", '{"id": 9.2E+18}', lsn=5), INEXACT, []),
+    "moved to a rounded key": (record("update", '{"id": 9.2E+18}', lsn=5, before={"id": 1}), INEXACT, [1]),
+    "moved to no key": (record("update", '{"id": "x"}', lsn=5, before={"id": 1}), WRONG_VALUE, [1]),
     "cut text": (record("insert", {"id": 1, "name": "a" * (LIMIT // 2)}, lsn=5), LOB_CUT, [1]),
     "cut pairs": (record("insert", {"id": 1, "name": "😀" * (LIMIT // 4)}, lsn=5), LOB_CUT, [1]),
     "cut bytes": (record("insert", {"id": 1, "photo": "0x" + "ff" * LIMIT}, lsn=5), LOB_CUT, [1]),
@@ -279,6 +302,13 @@ def test_what_is_no_record_is_kept_as_damaged_and_the_rest_read() -> None:
     assert len(rows(found)) == 2
 
 
+def test_bytes_that_are_not_utf8_are_damaged_among_good_records_too() -> None:
+    bad = record("insert", {"id": 2, "name": "a?c"}, lsn=5).encode().replace(b"a?c", b"a\xffc")
+    found = read(record("insert", {"id": 1, "name": "b"}, lsn=4), bad)
+    assert reasons(found) == [(1, NOT_JSON)]
+    assert [row["id"] for row in rows(found)] == [1]
+
+
 def test_a_partial_last_record_is_damaged() -> None:
     good = record("insert", {"id": 1}, lsn=5)
     for between in ("\n", ""):
@@ -295,6 +325,37 @@ def test_a_key_that_the_lake_cannot_hold_is_damaged() -> None:
     line = record("insert", {"seen": "0044-03-15T01:00:00Z BC"}, lsn=5, table=("public", "timed"))
     found = read_object("k", line.encode(), Known({timed.id: timed}))
     assert reasons(found) == [(0, KEY_UNTYPED)] and not rows(found, "public.timed")
+
+
+@pytest.fixture(params=[64, 1000, 1 << 24])
+def slice_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Objects in slices of so many bytes."""
+    monkeypatch.setattr("smartstream.delivery.records.lines.SLICE_BYTES", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("between", ["\n", "", " ", "\r\n"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_object_in_slices_is_the_same(slice_bytes: int, between: str, packed: bool) -> None:
+    columns = {"id": {"type": "INT64"}, "t": {"type": "STRING"}}
+    late = [record("insert", {"id": n, "t": "x"}, lsn=5, table=("sales", "late")) for n in range(9)]
+    lines = [record("insert", {"id": n, "name": "}{ \n"}, lsn=5 + n) for n in range(40)]
+    lines = [
+        *late,
+        *lines[:20],
+        "nonsense",
+        *lines[20:],
+        control("create-table", columns, ["id"], ("sales", "late")),
+    ]
+    if between in ("", " "):
+        lines.remove("nonsense")
+    data = between.join(lines).encode()
+    data = gzip.compress(data[:1000]) + gzip.compress(data[1000:]) if packed else data
+    found = read_object("raw/1", data, KNOWN)
+    assert [row["id"] for row in rows(found)] == list(range(40))
+    assert [row["id"] for row in rows(found, "sales.late")] == list(range(9))
+    assert (found.learnt.keys(), found.told, found.undefined) == ({"sales.late"}, {"sales.late"}, {})
+    assert reasons(found) == ([(29, NOT_JSON)] if "nonsense" in lines else [])
 
 
 @pytest.mark.parametrize("cut", [1, 12, 40])

@@ -147,7 +147,16 @@ def test_a_call_by_something_else_is_refused(event: Any) -> None:
 
 def test_the_environment_becomes_settings() -> None:
     settings = LambdaSettings.read(ENVIRONMENT)
-    assert settings == LambdaSettings("lake", "raw", "smartstream_dev", "locks", "INFO")
+    assert settings == LambdaSettings("lake", "raw", "smartstream_dev", "locks", "INFO", "", 65_536)
+
+
+def test_the_environment_says_how_dms_writes() -> None:
+    told = {"DMS_BEFORE_IMAGE": "old-key", "LOB_BYTES_MAX": "1024"}
+    settings = LambdaSettings.read(ENVIRONMENT | told)
+    assert (settings.before_image, settings.lob_bytes_max) == ("old-key", 1024)
+    for wrong in ("much", "-1", "0", "9" * 20):
+        with pytest.raises(ConfigInvalid, match="LOB_BYTES_MAX"):
+            LambdaSettings.read({**ENVIRONMENT, "LOB_BYTES_MAX": wrong})
 
 
 @pytest.mark.parametrize("name", ["WAREHOUSE", "RAW_PREFIX", "GLUE_CATALOG_PREFIX", "LOCK_TABLE"])

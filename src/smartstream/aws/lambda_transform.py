@@ -17,9 +17,11 @@ from smartstream.aws.lambda_events import QueueMessage, created_objects, failure
 from smartstream.aws.lambda_lake import LambdaConfig, lake_of
 from smartstream.aws.lambda_settings import LambdaSettings
 from smartstream.aws.table_locks import DynamoLocks
+from smartstream.config import Settings
 from smartstream.delivery.definitions import Definitions
 from smartstream.delivery.handle import Announced, Transform
 from smartstream.delivery.lock import TableLocks
+from smartstream.delivery.records import Options
 from smartstream.errors import DefinitionChanged, RawCorrupt, SmartStreamError
 from smartstream.raw.store import NotFound, open_store
 from smartstream.trusted.catalog import LakeCatalog, open_catalog
@@ -97,13 +99,14 @@ class TransformFunction:
     def _transform(self) -> Transform:
         """With the configuration and the definitions that the lake has now."""
         catalog, locks = self._catalog_and_locks
-        definitions = Definitions(self._store)
+        definitions, settings = Definitions(self._store), self._config.settings()
         return Transform(
-            self._config.settings(),
+            settings,
             catalog,
             definitions,
             locks=GuardedLocks(locks, self._store, definitions),
             clock=self._clocks.now,
+            options=options_of(settings, self._found),
         )
 
     @cached_property
@@ -121,6 +124,20 @@ class TransformFunction:
             return self._store.get(key)
         except NotFound as error:
             raise RawCorrupt(f"there is no object {key}") from error
+
+
+def options_of(settings: Settings, found: LambdaSettings) -> Options:
+    """How to read records: as Terraform told DMS's task to write them, unless smartstream.yaml knows better.
+
+    With before-images on, DMS writes the old key of every update that has one in the log, and
+    PostgreSQL logs it whenever the key changes: an update without one has kept its key.
+    """
+    wanted = settings.dms.before_image
+    return Options(
+        lob_bytes_max=found.lob_bytes_max,
+        before_image=found.before_image or Options().before_image,
+        before_image_required=wanted == "required" or (wanted == "auto" and not found.before_image),
+    )
 
 
 def _log_rejected(message: QueueMessage, error: SmartStreamError) -> None:

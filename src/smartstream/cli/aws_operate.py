@@ -65,15 +65,18 @@ def start(
     the functions read them.
     """
     from smartstream.aws.operate import config_upload, dms
-    from smartstream.aws.operate.source import source_at, source_tables
+    from smartstream.aws.operate.source import check_identities, source_at, source_tables
 
     reached = reach(stack, outputs, profile, region, dry_run=dry_run)
     aws, found = reached.aws, reached.stack
     uploaded = config_upload.upload(aws, found, config) if config else []
     if definitions:
-        schemas = source_tables(source_at(aws, found, url, as_master=master))
+        source = source_at(aws, found, url, as_master=master)
+        check_identities(source)
+        schemas = source_tables(source)
         uploaded += config_upload.put_definitions(aws, found, schemas)
     dms.check_delivery(aws, found)
+    dms.check_task(aws, found)
     with patience(timeout) as waiting:
         connections = dms.try_connections(aws, found, waiting)
         how = dms.start(aws, found, waiting, reload=reload)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from smartstream.delivery.lock import TableLocks
 from smartstream.delivery.records import DAMAGED_SCHEMA
+from smartstream.delivery.records.options import UNKNOWN_COLUMN
 from smartstream.errors import CommitConflict
 from smartstream.schema import TRUSTED_LSN, Column, TableSchema
 from smartstream.transform.shape import made_column, pg_type
@@ -53,6 +54,20 @@ class DamagedRecords:
                 except CommitConflict:
                     if attempt == ATTEMPTS_MAX:
                         raise
+
+    def with_unknown_columns(self, tables: Iterable[str]) -> list[str]:
+        """The objects with records of ``schema.name`` that had a column nobody had defined then."""
+        wanted = [name.partition(".") for name in sorted(tables)]
+        if not wanted or not self._exists():
+            return []
+        columns = {
+            "reason": [UNKNOWN_COLUMN] * len(wanted),
+            "schema": [schema for schema, _, _ in wanted],
+            "table": [name for _, _, name in wanted],
+        }
+        table = TrustedTable.open(self._catalog, SCHEMA, namespace=QUARANTINE, engine=self._engine)
+        found = table.locate_by(pa.table(columns)) if table.row_count else None
+        return sorted(set(found.keys["object"].to_pylist())) if found is not None else []
 
     def _exists(self) -> bool:
         with lake_errors(f"look for {QUARANTINE} table {TABLE}"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 BATCH_BYTES_MAX = 64 << 20
 """Of Arrow's memory for changes that wait to be applied; one object more may come on top."""
+
+HEALED_MAX = 50
+"""Objects that one call reads again for each table whose columns it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +100,24 @@ class Transform:
             fetch: the bytes of the object under a key; raises SmartStreamError.
         """
         failed: dict[str, SmartStreamError] = {}
+        told = self._apply(_fetched(announced, fetch, failed), failed)
+        self._apply(self._damaged_before(told, fetch, failed), failed)
+        return failed
+
+    def _apply(
+        self, objects: Iterable[tuple[Announced, bytes]], failed: dict[str, SmartStreamError]
+    ) -> dict[str, str]:
+        """Apply objects, noting what failed; return the tables that were defined, and a message of each."""
+        told: dict[str, str] = {}
         batch = _Batch()
-        for one in announced:
+        for one, data in objects:
             try:
-                decoded = self._decoded(one, fetch(one.key))
+                decoded = self._decoded(one, data)
             except SmartStreamError as error:
                 failed.setdefault(one.message, error)
                 continue
             batch.add(one, decoded)
+            told |= dict.fromkeys(decoded.told, one.message)
             if decoded.undefined:
                 names = ", ".join(sorted(decoded.undefined))
                 failed.setdefault(one.message, DefinitionMissing(f"{one.key} has records of {names}"))
@@ -112,11 +125,36 @@ class Transform:
                 self._flush(batch, failed)
                 batch = _Batch()
         self._flush(batch, failed)
-        return failed
+        return told
+
+    def _damaged_before(
+        self, told: dict[str, str], fetch: Callable[[str], bytes], failed: dict[str, SmartStreamError]
+    ) -> Iterator[tuple[Announced, bytes]]:
+        """Objects that came before the control records of their columns, once more.
+
+        Their records tell their place in the log, so that reading them late does no harm.
+        """
+        for table_id, message in told.items():
+            try:
+                keys = self._damaged.with_unknown_columns([table_id])
+            except SmartStreamError as error:
+                failed.setdefault(message, error)
+                continue
+            left = len(keys[HEALED_MAX:])
+            for key in keys[:HEALED_MAX]:
+                try:
+                    yield Announced(message, key), fetch(key)
+                except SmartStreamError:
+                    left += 1  # Too old perhaps; it stays in the quarantine, with its text.
+            if left:
+                facts = {"event": "not_healed", "table": table_id, "objects": left}
+                _LOG.warning("damaged objects were not read again", extra=facts)
 
     def _decoded(self, announced: Announced, data: bytes) -> Decoded:
         """One object; what control records say of tables is kept before anything relies on it."""
         decoded = read_object(announced.key, data, self._definitions, self._options)
+        # What parsing took, Arrow would keep; a function has little memory, and needs it elsewhere next.
+        pa.default_memory_pool().release_unused()
         for schema in decoded.learnt.values():
             self._definitions.put(schema)
         self._leave_out(decoded)
@@ -174,6 +212,19 @@ class Transform:
         done = self._deliverer.apply(schema, pa.concat_tables([_shaped(part, schema) for part in parts]))
         facts = {"changes": done.changes, "late": done.late, "quarantined": done.quarantined}
         _LOG.info("table written", extra={"event": "applied", "table": done.table, **facts})
+
+
+def _fetched(
+    announced: Iterable[Announced], fetch: Callable[[str], bytes], failed: dict[str, SmartStreamError]
+) -> Iterator[tuple[Announced, bytes]]:
+    """Objects with their bytes, one at a time; those that can't be had fail."""
+    for one in announced:
+        try:
+            data = fetch(one.key)
+        except SmartStreamError as error:
+            failed.setdefault(one.message, error)
+            continue
+        yield one, data
 
 
 def _shaped(changelog: pa.Table, schema: TableSchema) -> pa.Table:

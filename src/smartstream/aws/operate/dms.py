@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,28 @@ def check_delivery(aws: Aws, stack: StackOutputs) -> None:
             f"Firehose's stream {name} is {status}, not ACTIVE: what DMS sends now would be lost",
             hint="Wait until it is ACTIVE, or apply the stack again; then start.",
         )
+
+
+def check_task(aws: Aws, stack: StackOutputs) -> None:
+    """Make sure that the task writes the old key of an update that changes it.
+
+    Terraform takes no notice of what somebody changes about the task's settings later.
+
+    Raises:
+        CaptureFailed: it does not: the old rows of such updates would stay, and no record tells of them.
+    """
+    arn = stack.text("dms_task_arn")
+    wanted = [{"Name": "replication-task-arn", "Values": [arn]}]
+    answer = aws.ask("dms", "describe_replication_tasks", arn, Filters=wanted)
+    for one in answer["ReplicationTasks"]:
+        told = json.loads(one.get("ReplicationTaskSettings") or "{}")
+        if told and not (told.get("BeforeImageSettings") or {}).get("EnableBeforeImage"):
+            raise CaptureFailed(
+                f"DMS's task {arn} writes no before-images: rows whose key is updated would stay under the "
+                "old key as well",
+                hint="Stop it, then make it as terraform/dms.tf says: "
+                "terraform apply -replace=aws_dms_replication_task.this",
+            )
 
 
 def try_connections(aws: Aws, stack: StackOutputs, patience: Patience) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,13 +17,22 @@ from smartstream.aws.operate.calls import Aws
 from smartstream.aws.operate.stack import StackOutputs
 from smartstream.capture.catalog import discover
 from smartstream.capture.connect import connect, map_error
-from smartstream.errors import ConfigInvalid, ConfigMissing, StackMissing
+from smartstream.errors import ConfigInvalid, ConfigMissing, StackMissing, TableWithoutKey
 from smartstream.schema import TableSchema
 
 SETUP, SAMPLE = "source-setup.sql", "sample-data.sql"
 SAMPLE_TABLES = ("departments", "employees", "salaries")
 DMS_ROLE = "dms_replication"
 DMS_SCHEMA = "awsdms"
+
+_OTHER_IDENTITIES: LiteralString = """
+SELECT n.nspname || '.' || c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident IN ('n', 'i')
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> %s
+  AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,25 @@ def source_tables(source: TunnelSource, names: Sequence[str] | None = None) -> t
             hint="Write it as schema.table; DMS follows tables with a primary key only.",
         )
     return tuple(found)
+
+
+def check_identities(source: TunnelSource) -> None:
+    """Make sure that the log has the old key of each row that gets another one.
+
+    Raises:
+        TableWithoutKey: it has not of some tables with a primary key, which DMS follows all the same:
+            their old rows would stay beside the new ones, and no record tells of it.
+    """
+    with closing(connect(source)) as connection:
+        try:
+            found = connection.execute(_OTHER_IDENTITIES, (DMS_SCHEMA,)).fetchall()
+        except psycopg.Error as error:
+            raise map_error(error, "reading the system catalog") from error
+    if found:
+        names = ", ".join(str(name) for (name,) in found)
+        raise TableWithoutKey(
+            f"REPLICA IDENTITY is NOTHING or USING INDEX, so updates of the key are lost: {names}"
+        )
 
 
 def _set_password(connection: psycopg.Connection[tuple[object, ...]], password: str) -> None:

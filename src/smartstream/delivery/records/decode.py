@@ -58,16 +58,20 @@ class Decoded:
         changes: by table, its definition and its changelog.
         damaged: (n, DAMAGED_SCHEMA).
         learnt: definitions that control records have added to.
+        told: tables whose columns control records tell, whether they add to what is known or not.
         undefined: tables of which no definition is known, with the number of their records.
         control, ignored: numbers of control records, and of records of DMS's own tables.
+        is_late: a table was defined behind records of the object, which may be its own.
     """
 
     changes: dict[str, tuple[TableSchema, pa.Table]]
     damaged: pa.Table
     learnt: dict[str, TableSchema] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
     undefined: dict[str, int] = field(default_factory=dict)
     control: int = 0
     ignored: int = 0
+    is_late: bool = False
 
 
 def read_object(key: str, data: bytes, definitions: Known, options: Options | None = None) -> Decoded:
@@ -79,14 +83,36 @@ def read_object(key: str, data: bytes, definitions: Known, options: Options | No
     Raises:
         RawCorrupt: the object can't be unpacked, or a definition can't be read.
     """
-    return _Decoding(lines_of(key, data), definitions, options or Options()).decoded()
+    found = _Decoding(key, definitions, options or Options()).decoded(data)
+    if found.is_late:
+        # A table was told of behind some of its records: rare enough to read them all once more.
+        again = _Decoding(key, _Overlay(definitions, found.learnt), options or Options()).decoded(data)
+        again.learnt = found.learnt
+        return again
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlay:
+    """Definitions, some of them replaced."""
+
+    known: Known
+    learnt: dict[str, TableSchema]
+
+    def get(self, table_id: str) -> TableSchema | None:
+        """See Known."""
+        return self.learnt.get(table_id) or self.known.get(table_id)
 
 
 class _Decoding:
-    """One object on its way."""
+    """One object on its way, a slice at a time.
 
-    def __init__(self, lines: Lines, definitions: Known, options: Options) -> None:
-        self._lines, self._definitions, self._options = lines, definitions, options
+    Numbers of records are those in the slice, but for what leaves.
+    """
+
+    def __init__(self, key: str, definitions: Known, options: Options) -> None:
+        self._key, self._definitions, self._options = key, definitions, options
+        self._lines = Lines(0, pa.array([], pa.binary()))
         self._parts: defaultdict[str, list[pa.Table]] = defaultdict(list)
         self._schemas: dict[str, TableSchema] = {}
         self._parser: Parser | None = None
@@ -95,20 +121,29 @@ class _Decoding:
         self._damaged: list[tuple[int, str, str | None, str | None]] = []
         self._found = Decoded({}, DAMAGED_SCHEMA.empty_table())
 
-    def decoded(self) -> Decoded:
-        """All of it; control records first, since they may say what the others' tables are."""
-        texts = self._lines.texts
-        told = pc.starts_with(texts, b'{"control"').to_numpy(zero_copy_only=False)
+    def decoded(self, data: bytes) -> Decoded:
+        """All of it; of an object that ``is_late`` only what it has ``learnt``."""
+        found, damaged = self._found, [self._found.damaged]
+        for lines in lines_of(self._key, data):
+            self._lines, learnt = lines, dict(found.learnt)
+            self._slice()
+            damaged.append(self._damaged_table())
+            found.is_late |= lines.first > 0 and found.learnt != learnt
+        if found.is_late:
+            return found
+        found.changes = {
+            name: (self._schemas[name], pa.concat_tables(parts)) for name, parts in self._parts.items()
+        }
+        found.damaged = pa.concat_tables(damaged)
+        return found
+
+    def _slice(self) -> None:
+        """Some records; control records first, since they may say what the others' tables are."""
+        told = pc.starts_with(self._lines.texts, b'{"control"').to_numpy(zero_copy_only=False)
         self._one_by_one(np.flatnonzero(told))
         for chunk in _chunks(np.flatnonzero(~told), self._options.chunk_rows):
             self._chunk(chunk)
         self._finish_odd()
-        found = self._found
-        found.changes = {
-            name: (self._schemas[name], pa.concat_tables(parts)) for name, parts in self._parts.items()
-        }
-        found.damaged = self._damaged_table()
-        return found
 
     def _chunk(self, numbers: Numbers) -> None:
         """Some lines: most often all are of the table that the last ones were of."""
@@ -182,6 +217,7 @@ class _Decoding:
         """Take over what a control record says."""
         told = schema_of_control(record)
         if told is not None:
+            self._found.told.add(told.id)
             known = self._schema(told.id)
             schema = merged(known, told)
             if schema != known:
@@ -190,12 +226,14 @@ class _Decoding:
     def _finish_odd(self) -> None:
         """Decode what the fast way left."""
         by_table: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in self._odd:
+        odd, self._odd = self._odd, []
+        for record in odd:
             by_table[record.table_id].append(record)
         for table_id, records in by_table.items():
             schema = self._schema(table_id)
             if schema is None:
-                self._found.undefined[table_id] = len(records)
+                count = self._found.undefined.get(table_id, 0) + len(records)
+                self._found.undefined[table_id] = count
                 continue
             for first in range(0, len(records), self._options.chunk_rows):
                 chunk = records[first : first + self._options.chunk_rows]
@@ -214,17 +252,18 @@ class _Decoding:
         self._damaged += [(number, why, schema.schema, schema.name) for number, why in reasons.items()]
 
     def _damaged_table(self) -> pa.Table:
-        """The damaged records, in the object's order."""
+        """The damaged records of a slice, in its order."""
+        damaged, self._damaged = self._damaged, []
         rows = [
             {
-                "object": self._lines.key,
-                "number": number,
+                "object": self._key,
+                "number": self._lines.first + number,
                 "reason": reason,
                 "schema": schema,
                 "table": table,
                 "record": self._lines.texts[number].as_py().decode(errors="backslashreplace").rstrip(),
             }
-            for number, reason, schema, table in sorted(self._damaged, key=lambda one: one[0])
+            for number, reason, schema, table in sorted(damaged, key=lambda one: one[0])
         ]
         return pa.Table.from_pylist(rows, DAMAGED_SCHEMA)
 

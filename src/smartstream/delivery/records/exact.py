@@ -141,7 +141,8 @@ def _narrowed(rows: Rows, schema: TableSchema, options: Options) -> Changes:
 def _key_alone(row: Rows, schema: TableSchema, options: Options) -> pa.Table:
     """Of one damaged record the deletes of its keys, as far as they can be read."""
     found = [schema.changelog_schema().empty_table()]
-    for before in (False, True):
+    has_old = any(row.before[name].null_count == 0 for name in schema.key)
+    for before in (False, True) if has_old else (False,):
         try:
             found.append(changes_of(row.deletes(schema, before=before), schema, options).changelog)
         except ProtocolError:

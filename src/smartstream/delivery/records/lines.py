@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +18,13 @@ from smartstream.errors import RawCorrupt
 OBJECT_BYTES_MAX = 160 << 20
 """Of JSON, unpacked.  Firehose is told to write at most 64 MB; the rest is room."""
 
+SLICE_BYTES = 4 << 20
+"""Of JSON, held at once: some thousand records, as many as are parsed together."""
+
 _GZIP = b"\x1f\x8b"
-_NEWLINE = ord("\n")
+_NEWLINE, _BRACE = ord("\n"), ord("{")
 _RECORD = re.compile(r'\{\s*"(?:data|control|metadata)"')
+_ONCE = b'"record-type"'
 _BETWEEN = (b"}{", b"} {", b"}\t{")
 _PIECE_BYTES = 1 << 20
 _BLANK = re.compile(r"\s*")
@@ -26,61 +32,80 @@ _BLANK = re.compile(r"\s*")
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The records of one object.
+    """Some records of one object.
 
     Attributes:
-        key: of the object.
+        first: number of the first one in the object.
         texts: (n,) binary, each one record and a line break, in the object's order.
     """
 
-    key: str
+    first: int
     texts: pa.BinaryArray
 
 
-def unpacked(key: str, data: bytes) -> bytes:
-    """The object's text; gzip is told by its first bytes.
-
-    Raises:
-        RawCorrupt: it is not a whole gzip file, or larger than an object of Firehose can be.
-    """
-    parts, size, rest = [], 0, data
-    while rest.startswith(_GZIP):
-        decoder = zlib.decompressobj(wbits=31)
-        try:
-            part = decoder.decompress(rest, OBJECT_BYTES_MAX + 1 - size)
-        except zlib.error as error:
-            raise RawCorrupt(f"{key} is not a whole gzip file") from error
-        size += len(part)
-        if size > OBJECT_BYTES_MAX:
-            raise RawCorrupt(f"{key} has more than {OBJECT_BYTES_MAX:,} bytes")
-        if not decoder.eof:
-            raise RawCorrupt(f"{key} is not a whole gzip file")
-        parts.append(part)
-        rest = decoder.unused_data
-    if parts and rest.strip(b"\0"):
-        raise RawCorrupt(f"{key} is not a whole gzip file")
-    found = b"".join(parts) if parts else data
-    if len(found) > OBJECT_BYTES_MAX:
-        raise RawCorrupt(f"{key} has more than {OBJECT_BYTES_MAX:,} bytes")
-    return found
-
-
-def lines_of(key: str, data: bytes) -> Lines:
-    """Return the records of an object, each on one line.
+def lines_of(key: str, data: bytes) -> Iterator[Lines]:
+    """Yield the records of an object, each on one line, as many at a time as SLICE_BYTES hold.
 
     Where each line looks like an object they are taken as they are.  Otherwise records stand
-    one behind the other, or over several lines, and their ends have to be looked for.
+    one behind the other, or over several lines, and their ends have to be looked for; what is
+    left of the object is then held at once.
 
     Raises:
-        RawCorrupt: see ``unpacked``.
+        RawCorrupt: the object is not a whole gzip file, or larger than one of Firehose can be.
     """
-    text = unpacked(key, data)
-    lines = _split(text)
-    if len(lines) and not _is_object_each(lines):
-        lines = _split(_one_a_line(text))
-    elif any(between in text for between in _BETWEEN):
-        lines = _several_a_line(lines)
-    return Lines(key, lines)
+    # With a line break at the end, the last line is whole like the others.
+    pieces, rest, first = chain(unpacked(key, data), [b"\n"]), b"", 0
+    for piece in pieces:
+        text = rest + piece
+        end = text.rfind(b"\n") + 1
+        text, rest = text[:end], text[end:]
+        lines = _split(text)
+        if len(lines) and not _is_object_each(lines):
+            lines, rest = _split(_one_a_line(b"".join([text, rest, *pieces]))), b""
+        elif _may_hold_several(text, lines):
+            lines = _several_a_line(lines)
+        if len(lines):
+            yield Lines(first, lines)
+        first += len(lines)
+
+
+def unpacked(key: str, data: bytes) -> Iterator[bytes]:
+    """Yield the object's text in pieces of at most SLICE_BYTES; gzip is told by its first bytes.
+
+    Raises:
+        RawCorrupt: see ``lines_of``.
+    """
+    size = 0
+    for piece in _gunzipped(key, data) if data.startswith(_GZIP) else _cut(data):
+        size += len(piece)
+        if size > OBJECT_BYTES_MAX:
+            raise RawCorrupt(f"{key} has more than {OBJECT_BYTES_MAX:,} bytes")
+        yield piece
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    """Pieces of a text."""
+    for first in range(0, len(data), SLICE_BYTES):
+        yield data[first : first + SLICE_BYTES]
+
+
+def _gunzipped(key: str, data: bytes) -> Iterator[bytes]:
+    """Pieces of the gzip files that lie one behind the other."""
+    rest = data
+    while rest.startswith(_GZIP):
+        decoder = zlib.decompressobj(wbits=31)
+        while not decoder.eof:
+            try:
+                piece = decoder.decompress(rest, SLICE_BYTES)
+            except zlib.error as error:
+                raise RawCorrupt(f"{key} is not a whole gzip file") from error
+            rest = decoder.unconsumed_tail
+            if not piece and not decoder.eof:
+                raise RawCorrupt(f"{key} is not a whole gzip file")
+            yield piece
+        rest = decoder.unused_data
+    if rest.strip(b"\0"):
+        raise RawCorrupt(f"{key} is not a whole gzip file")
 
 
 def _split(text: bytes) -> pa.BinaryArray:
@@ -94,7 +119,7 @@ def _split(text: bytes) -> pa.BinaryArray:
     lines = pa.BinaryArray.from_buffers(
         pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(text)]
     )
-    if (np.diff(offsets) <= 2).any() or b"\n " in text:
+    if (codes[offsets[:-1]] != _BRACE).any():
         blank = np.array([not line.strip() for line in lines.to_pylist()], np.bool_)
         return lines.filter(pa.array(~blank)) if blank.any() else lines
     return lines
@@ -105,6 +130,15 @@ def _is_object_each(lines: pa.BinaryArray) -> bool:
     begins = pc.starts_with(lines, b"{")
     ends = pc.or_(pc.ends_with(lines, b"}\n"), pc.ends_with(lines, b"}\r\n"))
     return bool(pc.all(pc.and_(begins, ends)).as_py())
+
+
+def _may_hold_several(text: bytes, lines: pa.BinaryArray) -> bool:
+    """Whether a line may have more than one record.
+
+    Each record has the field ``record-type`` once, and a quote within a text is escaped; so that
+    one long word is looked for, and the short ones, which takes longer, only where it says so.
+    """
+    return text.count(_ONCE) != len(lines) and any(between in text for between in _BETWEEN)
 
 
 def _several_a_line(lines: pa.BinaryArray) -> pa.BinaryArray:

@@ -10,8 +10,8 @@ import pyarrow.json as pj
 
 from smartstream.delivery.records.options import Options
 from smartstream.delivery.records.rows import OPERATIONS, Rows
-from smartstream.delivery.records.values import parsed_type
-from smartstream.schema import TableSchema
+from smartstream.delivery.records.values import EXACT_DIGITS, parsed_type
+from smartstream.schema import PgType, TableSchema
 
 _TEXTS = (
     "timestamp",
@@ -42,11 +42,15 @@ class Parser:
     def __init__(self, schema: TableSchema, options: Options) -> None:
         self.schema, self._options = schema, options
         self._forms = [self._form(b, w) for w in (False, True) for b in (False, True)]
-        self._has_decimal = any(pa.types.is_decimal(column.type.arrow) for column in schema.columns)
+        self._may_be_rounded = any(_has_many_digits(column.type) for column in schema.columns)
 
     def parse(self, lines: pa.BinaryArray, numbers: npt.NDArray[np.int64]) -> Rows | None:
         """Return the records; None when one of them is odd, which says nothing of the others."""
-        if self._has_decimal and pc.any(pc.match_substring_regex(lines, _SCIENTIFIC)).as_py():
+        if self._may_be_rounded and pc.any(pc.match_substring_regex(lines, _SCIENTIFIC)).as_py():
+            return None
+        try:
+            lines.cast(pa.string())  # Arrow's parser takes bytes that are not UTF-8 as they are.
+        except pa.ArrowInvalid:
             return None
         text = _contiguous(lines)
         for form in self._forms:
@@ -101,6 +105,13 @@ class Parser:
             before.is_valid().to_numpy(zero_copy_only=False),
             numbers,
         )
+
+
+def _has_many_digits(type_: PgType) -> bool:
+    """Whether a decimal of this type in scientific notation may be another number; see written_out."""
+    return pa.types.is_decimal(type_.arrow) and not (
+        type_.precision is not None and max(type_.precision, type_.scale or 0) <= EXACT_DIGITS
+    )
 
 
 def _struct(found: pa.Table, place: int) -> pa.StructArray:

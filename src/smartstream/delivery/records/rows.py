@@ -72,8 +72,12 @@ class Rows:
         return replace(
             self,
             operations=pa.array(["delete"] * len(self), pa.string()),
-            data={name: (self.before if before else self.data)[name] for name in schema.key},
+            data={name: self._key_part(name, before=before) for name in schema.key},
         )
+
+    def _key_part(self, name: str, *, before: bool) -> pa.Array:
+        """A column of the key; what a before-image does not tell is as it was."""
+        return pc.coalesce(self.before[name], self.data[name]) if before else self.data[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +113,15 @@ def changes_of(rows: Rows, schema: TableSchema, options: Options) -> Changes:
     for found in values.values():
         for reason, mask in found.damage:
             reasons.add(reason, mask.to_numpy(zero_copy_only=False))
-    lost = _without_key(values, schema, reasons, len(rows)) | ~(placed | is_load)
+    keyless = _without_key(values, schema, reasons, len(rows))
     is_update = pc.equal(rows.operations, "update").to_numpy(zero_copy_only=False)
     if options.before_image_required:
         reasons.add(NO_BEFORE_IMAGE, is_update & ~rows.has_before)
-    old_key = _old_key(rows, schema, values, options, is_update & ~lost)
+    old_key = _old_key(rows, schema, values, options, is_update & placed, keyless)
     changelog = _table(rows, schema, values, old_key, (lsn, ordinal))
-    return Changes(_without_damaged(changelog, schema, reasons.mask, lost), reasons.by_number)
+    return Changes(
+        _without_damaged(changelog, schema, reasons.mask, placed | is_load, keyless), reasons.by_number
+    )
 
 
 class _Reasons:
@@ -154,24 +160,35 @@ def _without_key(values: dict[str, Typed], schema: TableSchema, reasons: _Reason
 
 
 def _old_key(
-    rows: Rows, schema: TableSchema, values: dict[str, Typed], options: Options, wanted: Mask
+    rows: Rows,
+    schema: TableSchema,
+    values: dict[str, Typed],
+    options: Options,
+    updates: Mask,
+    keyless: Mask,
 ) -> pa.Array:
-    """The key before an update, where it was another one."""
+    """The key before an update, where it was another one; also where the new one can't be read."""
     target = pa.struct([pa.field(column.name, column.type.arrow) for column in schema.key_columns()])
     nothing = pa.nulls(len(rows), target)
     if not rows.has_before.any() or any(name not in rows.before for name in schema.key):
         return nothing
-    before = {c.name: typed(rows.before[c.name], c, options).cast.values for c in schema.key_columns()}
-    moved = wanted & rows.has_before
-    differs: Mask = np.zeros(len(rows), np.bool_)
-    for name, old in before.items():
+    moved, differs, olds = updates & rows.has_before, keyless.copy(), []
+    for column in schema.key_columns():
+        was = typed(rows.before[column.name], column, options)
+        old = was.cast.values
+        for mask in (was.cast.untyped, *(mask for _, mask in was.damage)):
+            if mask is not None:  # No row of the lake ever had such a key.
+                moved = moved & ~mask.to_numpy(zero_copy_only=False)
+        if column.name in values:  # A part of the key that is not told is as it was.
+            new = values[column.name].cast.values
+            old = pc.coalesce(old, new)
+            differs |= pc.fill_null(pc.not_equal(old, new), False).to_numpy(zero_copy_only=False)
         moved = moved & old.is_valid().to_numpy(zero_copy_only=False)
-        other = pc.fill_null(pc.not_equal(old, values[name].cast.values), False)
-        differs |= other.to_numpy(zero_copy_only=False)
+        olds.append(old)
     moved = moved & differs
     if not moved.any():
         return nothing
-    return pa.StructArray.from_arrays(list(before.values()), fields=list(target), mask=pa.array(~moved))
+    return pa.StructArray.from_arrays(olds, fields=list(target), mask=pa.array(~moved))
 
 
 def _table(
@@ -220,12 +237,15 @@ def _moments(texts: pa.Array) -> pa.Array:
             raise ProtocolError("a commit's time is none") from error
 
 
-def _without_damaged(changelog: pa.Table, schema: TableSchema, damaged: Mask, lost: Mask) -> pa.Table:
-    """Damaged changes as deletes of their keys, old and new; without a key nothing is left of them."""
+def _without_damaged(
+    changelog: pa.Table, schema: TableSchema, damaged: Mask, placed: Mask, keyless: Mask
+) -> pa.Table:
+    """Damaged changes as deletes of their keys, old and new; nothing is left where neither is known."""
     if not damaged.any():
         return changelog
-    bad = changelog.filter(pa.array(damaged & ~lost))
-    moved = bad.filter(bad[OLD_KEY].is_valid())
+    moved = changelog.filter(pa.array(damaged & placed))
+    moved = moved.filter(moved[OLD_KEY].is_valid())
+    bad = changelog.filter(pa.array(damaged & placed & ~keyless))
     parts = [changelog.filter(pa.array(~damaged)), _deletes(bad, schema)]
     if moved.num_rows:
         olds = {name: pc.struct_field(moved[OLD_KEY], [name]) for name in schema.key}

@@ -39,6 +39,9 @@ _UNTYPED = {
     Kind.NUMERIC: r"^(?:-?\d+(?:\.\d+)?|NaN|-?Infinity)$",
 }
 _NO_LOB = re.compile(r"(character varying|varchar|name|refcursor)\b")
+_UNBOUNDED = ("character varying", "varchar")
+_UNBOUNDED_LENGTH = 8000
+"""Characters of a varchar without a length: what DMS reserves for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ def _cut(values: pa.Array, type_: PgType, options: Options) -> pa.BooleanArray |
     limit = options.lob_bytes_max
     if type_.kind is Kind.BYTEA:
         cut = pc.equal(pc.binary_length(values), 2 + 2 * limit)
+    elif type_.name in _UNBOUNDED:
+        cut = pc.equal(pc.utf8_length(values), _UNBOUNDED_LENGTH)
     elif type_.kind in _CUT_KINDS and not _NO_LOB.match(type_.name):
         long = pc.fill_null(pc.greater_equal(pc.binary_length(values), limit // 2 - 1), False)
         if not pc.any(long).as_py():
