@@ -258,3 +258,20 @@ def test_a_bad_update_keeps_what_was_good_wherever_the_log_is_cut(
     assert {(row["a"], row["b"]) for row in stale} <= whole.held().keys()
     good = pc.sum(pa.array([row["n"] >= 200_000 for row in whole.trusted()])).as_py() or 0
     assert good == len(whole.trusted()), "a bad row got through"
+
+
+def test_a_key_that_its_row_left_has_no_previous_version(tmp_path: Path) -> None:
+    """Two bad rows in one batch, the first of which moved here from the key of the second."""
+    source = Source(1)
+    for op, key, n, more in (
+        ("i", (1, "y"), 900_000, {}),
+        ("u", (0, "x"), 10, {"old": (1, "y")}),
+        ("i", (1, "y"), 20, {}),
+    ):
+        source.lsn += 1
+        source.emit(0, op, key, ("big", n), **more)
+    rules = TableRules.model_validate({"quality": [QUALITY[0]], "on_bad_update": "keep_previous_marked"})
+    lake = Lake(source, rules, tmp_path)
+    lake.feed(len(source.log))
+    assert lake.trusted() == []
+    assert set(lake.held()) == {(0, "x"), (1, "y")}

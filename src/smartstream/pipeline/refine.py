@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.change import COMMIT_LSN, COMMIT_TS, OP, ORDINAL, UNTYPED
+from smartstream.change import COMMIT_LSN, COMMIT_TS, DELETE, OLD_KEY, OP, ORDINAL, UNTYPED
 from smartstream.pipeline.dedupe import Dedupe
 from smartstream.pipeline.quarantine import Quarantine
 from smartstream.quality.contracted import Rules
@@ -302,7 +302,10 @@ def _renumbered(carried: _Carried, kept: Mask) -> _Carried:
 
 
 def _without_last(changelog: pa.Table, keys: pa.Table, schema: TableSchema) -> pa.Table:
-    """The changelog without the last change of each of ``keys``."""
+    """The changelog without the last change of each of ``keys``.
+
+    Of a change that brought a row here from another key stays that the row left that one.
+    """
     names = list(schema.key)
     ids = key_ids(concat_keys([changelog.select(names), keys], schema.key))
     own, wanted = ids[: len(changelog)], ids[len(changelog) :]
@@ -311,7 +314,20 @@ def _without_last(changelog: pa.Table, keys: pa.Table, schema: TableSchema) -> p
     last[own[order]] = order
     keep = np.ones(len(changelog), np.bool_)
     keep[last[wanted][last[wanted] >= 0]] = False
-    return changelog.filter(pa.array(keep))
+    kept = pa.array(keep)
+    moves = changelog.filter(pc.and_(pc.invert(kept), pc.is_valid(changelog[OLD_KEY])))
+    return pa.concat_tables([changelog.filter(kept), _as_deletes(moves, schema)])
+
+
+def _as_deletes(moves: pa.Table, schema: TableSchema) -> pa.Table:
+    """Updates of a key as deletes of the old key, which is all that they still say."""
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {
+        name: pc.struct_field(moves[OLD_KEY], [name]) for name in schema.key
+    }
+    columns |= {name: moves[name] for name in (COMMIT_LSN, ORDINAL, COMMIT_TS)}
+    columns[OP] = pa.repeat(pa.scalar(DELETE, moves.schema.field(OP).type), len(moves))
+    arrays = [columns.get(field.name, pa.nulls(len(moves), field.type)) for field in moves.schema]
+    return pa.table(arrays, schema=moves.schema)
 
 
 def _stale(rows: pa.Table, lsns: list[int], numbers: Ints) -> pa.Table:
