@@ -36,9 +36,9 @@ TAIL = """
 - `ALTER COLUMN … TYPE bigint USING n * 2`, a **wider type with other values** at once, can't be told from the
   plain widening in PostgreSQL's catalog: run `smartstream resync TABLE` after such a statement.
   `smartstream verify --rows` shows whether it is needed.
-- A table **dropped and created again amid dozens of other schema changes within a second** was left with
-  rows unequal in a test (alone it is not). After such a migration run `smartstream verify`, and
-  `smartstream resync TABLE` for a table that differs.
+- When a name **passes to another table** (dropped and created again, or two tables renamed in one
+  transaction), the stream is followed to that point first; what the table before wrote just before its end
+  stays with it.
 """
 
 

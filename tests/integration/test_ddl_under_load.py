@@ -25,10 +25,7 @@ from tests.ddl_page import page
 from tests.running_pipeline import running, settings_for, wait_until
 
 SCHEMA = "ddl"
-ALONE = [case for case in CASES if case.name == "dropped_again"]
-"""Amid forty other changes within a second its lake was left unequal: docs/schema-changes.md says so."""
-TOGETHER = [case for case in CASES if case not in ALONE]
-HALVES = {"first": TOGETHER[::2], "second": TOGETHER[1::2], "alone": ALONE}
+HALVES = {"first": CASES[::2], "second": CASES[1::2]}
 
 
 def sql(case: Case, statement: str) -> bytes:

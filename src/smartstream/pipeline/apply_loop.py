@@ -138,6 +138,9 @@ class ApplyLoop:
             for part in parts_of(item):
                 by_table.setdefault(part.file.table, []).append(part)
         for name, parts in by_table.items():
+            known = self._journal.state.tables.get(name)
+            if known is None or (known.generation == 1 and parts[-1].seq < known.copy_seq):
+                continue  # captured just before its first copy began: that has these rows
             self._known(name).apply(parts)
         self._follow_schemas(items)
         last = items[-1].entry
@@ -157,7 +160,10 @@ class ApplyLoop:
         elif entry.kind is EntryKind.COPY_CHUNK:
             self._known(entry.table).add_chunk(item)
         else:
-            self._known(entry.table).end_copy(entry)
+            table = self._known(entry.table)
+            table.end_copy(entry)
+            # On a quiet source all that it waits for may have come before this entry, and nothing after.
+            table.settle(self._around.meter.applied_lsn)
 
     def _follow_schemas(self, items: list[Item]) -> None:
         """Follow tables to their latest schemas, also those that no row has announced."""

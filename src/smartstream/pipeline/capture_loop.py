@@ -12,7 +12,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.capture import catalog, identity, slot
+from smartstream.capture import catalog, identity, published, slot
 from smartstream.capture.alignment import align, look_alike
 from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn, restart_is_near
 from smartstream.capture.connect import connect
@@ -26,6 +26,7 @@ from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStre
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline.batch import Batch, describe
 from smartstream.pipeline.coverage import Coverage
+from smartstream.pipeline.drift import Drift
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.rewrites import Rewrites
@@ -64,9 +65,8 @@ class CaptureLoop:
         self._journal, self._writer, self._tables = journal, writer, tables
         self._start_copy, self._meter, self._stop, self._monotonic = start_copy, meter, stop, monotonic
         self._batch_bytes = min(BATCH_BYTES, settings.defaults.flush.bytes)
-        self._drift: dict[str, tuple[TableSchema, int]] = {}
-        self._drift_lock, self._leave = threading.Lock(), threading.Event()
-        self.coverage = Coverage(journal, settings.source.publication, self._copy_again)
+        self.drift, self._leave = Drift(), threading.Event()
+        self.coverage = Coverage(journal, settings.source, self._copy_again)
         self.rewrites = Rewrites(journal, self._copy_again)
         self.progress_lsn = 0
         self._copied_at: dict[int, int] = {}  # oid → up to here its rows are in the copy, and in doubt
@@ -98,11 +98,6 @@ class CaptureLoop:
     def let_go(self) -> None:
         """End the session: the server waits for that.  ``run`` opens another when it can."""
         self._leave.set()
-
-    def report_drift(self, schema: TableSchema, lsn: int) -> None:
-        """Note that the catalog shows ``schema``; it counts once the stream has passed ``lsn``."""
-        with self._drift_lock:
-            self._drift[schema.id] = (schema, lsn)
 
     def _reached(self, target: int | None) -> bool:
         """Whether everything before ``target`` is durable."""
@@ -200,7 +195,11 @@ class CaptureLoop:
         for part in (previous, whole):
             if part is not None and len(part.starts):
                 self._decode(part)
-        self._tail = tail
+        del previous, part
+        if self._parser.in_transaction:  # it has been let in: its next part need not wait
+            self._decode(tail)
+        else:
+            self._tail = tail
 
     def _decode(self, messages: Messages) -> None:
         """Decode one stretch of messages into the batch."""
@@ -237,7 +236,7 @@ class CaptureLoop:
 
     def _resolve(self, known: TableSchema, relation: Relation) -> TableSchema | None:
         """Follow the table to the schema that a Relation message announces."""
-        current = catalog.table_schema(self._catalog, relation.oid)
+        current = published.table_schema(self._catalog, self._source, relation.oid)
         schema = align(
             relation, known, current, lambda oid, typmod: catalog.pg_type(self._catalog, oid, typmod)
         )
@@ -275,12 +274,12 @@ class CaptureLoop:
         """Begin a new generation; what was read of the table is in its snapshot."""
         _LOG.warning("%s changed in a way that needs its rows again: copying it anew", schema.id)
         self._batch.drop(schema.id)
-        self._tables.put(schema)
         self._start_copy(schema)
+        self._tables.put(schema)  # not if the copy could not begin: then it shall be found again
 
     def _copy_again(self, schema: TableSchema) -> None:
         """Copy a table anew as it is now, if it still is."""
-        if (current := catalog.table_schema(self._catalog, schema.oid)) is not None:
+        if (current := published.table_schema(self._catalog, self._source, schema.oid)) is not None:
             self._copy_anew(current)
 
     def _due(self, *, force: bool) -> bool:
@@ -366,15 +365,15 @@ class CaptureLoop:
 
     def _apply_drift(self) -> None:
         """Follow schema changes that no row change has announced."""
-        with self._drift_lock:
-            passed = [schema for schema, lsn in self._drift.values() if lsn <= self.progress_lsn]
-            for schema in passed:
-                del self._drift[schema.id]
-        for schema in passed:
+        for schema in self.drift.take(self.progress_lsn):
             known = self._tables.get(schema.oid)
-            if known is None or known == schema:
+            if known == schema:
                 continue
-            if look_alike(known, schema):  # which rows since are of which column, the stream did not say
+            if known is None or known.id != schema.id:  # another table has this name now, or this one another
+                passed = max(self.progress_lsn, self._journal.state.durable_lsn)
+                self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
+                self._copy_again(schema)
+            elif look_alike(known, schema):  # which rows since are of which column, the stream did not say
                 self._flush()
                 self._copy_anew(schema)
             else:

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +27,6 @@ from smartstream.errors import (
     SlotAhead,
     SmartStreamError,
     SourceStopping,
-    TableRewritten,
 )
 from smartstream.manifest import EntryKind
 from smartstream.pipeline.admission import admitted, discover, has_begun, undone
@@ -55,6 +53,8 @@ from smartstream.trusted.engine import Engine
 _LOG = logging.getLogger(__name__)
 
 TICK_S = 0.2
+ONCE_TICK_S = 0.02
+"""Of a run that ends by itself: somebody waits for that."""
 CHECKPOINT_EVERY_S = 30.0
 REQUESTS_EVERY_S = 2.0
 
@@ -105,7 +105,7 @@ class Pipeline:
         capture = CaptureLoop(
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
         )
-        self._coverage, self._rewrites = capture.coverage, capture.rewrites
+        self._coverage, self._rewrites, self._drift = capture.coverage, capture.rewrites, capture.drift
         iceberg = open_catalog(self._settings.lake)
         limits = self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
@@ -127,7 +127,7 @@ class Pipeline:
             log=log,
             **times,
         )
-        self._begin_copies(copies, schemas)
+        self._begin_copies(copies, schemas, target)
         self._apply.rebuild_outdated(schemas)
         mailbox = Mailbox(self._settings, store, self._apply, copies, once=once)
         mailbox.look()
@@ -146,6 +146,7 @@ class Pipeline:
         finally:
             self._stop.set()
             self._journal.wake()
+            copies.wake()
             for thread in threads:
                 thread.join()
             log.save_checkpoint(log.state, self._apply.safe_seq())
@@ -204,7 +205,8 @@ class Pipeline:
                 lsn=current_wal_lsn(connection),
                 begun=has_begun(known),
             )
-            publication.ensure(connection, source.publication, found)
+            if source.manage_publication:
+                publication.ensure(connection, source.publication, found)
             try:
                 info = slot.ensure(connection, source, log.state)
             except SlotAhead:  # perhaps by another run of ours, which has just ended
@@ -215,13 +217,16 @@ class Pipeline:
             log.append(EntryKind.CHANGES, lsn=lsn, detail={"source": asdict(mark)})
         return target, found
 
-    def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema]) -> None:
-        """Take up known tables where the log left them; copy the new ones."""
+    def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema], lsn: int) -> None:
+        """Take up known tables where the log left them, and copy the new ones; all were seen at ``lsn``."""
         assert self._journal is not None
         state = self._journal.state
         known = [s for s in schemas if s.id in state.tables]
         for schema in known:
-            self._tables.put(TableSchema.from_json(state.tables[schema.id].schema))
+            logged = TableSchema.from_json(state.tables[schema.id].schema)
+            self._tables.put(logged)
+            if logged != schema:
+                self._drift.report(schema, lsn)
         copies.resume(state, known)
         for schema in schemas:
             if schema.id not in state.tables or undone(self._settings, schema, state.tables[schema.id]):
@@ -271,7 +276,7 @@ class Pipeline:
                 checkpoint_at = now
                 log.save_checkpoint(log.state, self._apply.safe_seq())
                 mailbox.forget_answers(self._clock())
-            stop.wait(TICK_S)
+            stop.wait(TICK_S if captured is None else ONCE_TICK_S)
 
     def _drained(self) -> bool:
         """Whether the applier has applied everything in the log."""
@@ -282,7 +287,8 @@ class Pipeline:
         """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
         assert self._journal is not None and self._apply is not None
         busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
-        if busy or self._apply.asked() or self._coverage.gaps.found or self._rewrites.recopies.found:
+        expected = self._drift or self._coverage.gaps.found or self._rewrites.recopies.found
+        if busy or expected or self._apply.asked():
             return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
@@ -299,7 +305,7 @@ class Pipeline:
                 lsn = current_wal_lsn(connection)
                 found = admitted(self._settings, found, self._journal.state.tables, lsn=lsn, begun=True)
                 self._meter.source_lsn = lsn
-                if any(self._tables.get(s.oid) not in (None, s) for s in found):
+                if any(self._tables.get(s.oid) != s for s in found):
                     reached_lsn(connection)  # so that the stream soon passes what was seen
                 if found:
                     self._coverage.look(connection, found)
@@ -313,13 +319,24 @@ class Pipeline:
             return
         for schema in found:
             known = self._tables.get(schema.oid)
-            if known is None or known.id != schema.id:  # renamed: another table in the lake
+            if known == schema:
+                continue
+            if known is not None or schema.id in self._journal.state.tables:
+                self._drift.report(schema, lsn)
+            else:
                 _LOG.info("new table %s: copying it", schema.id)
-                self._tables.put(schema)
-                with suppress(TableRewritten):  # gone again: the next look finds what there is then
-                    copies.start(schema)
-            elif known != schema:
-                capture.report_drift(schema, lsn)
+                self._begin_copy(copies, schema)
+
+    def _begin_copy(self, copies: CopyLoop, schema: TableSchema) -> None:
+        """Capture a new table and copy it; if that fails for now, the next look finds it again."""
+        self._tables.put(schema)  # first: its changes from the copy's beginning on must be captured
+        try:
+            copies.start(schema)
+        except SmartStreamError as error:
+            if error.retry is not Retry.TRANSIENT:
+                raise
+            _LOG.warning("the copy of %s could not begin, trying again: %s", schema.id, error)
+            self._tables.remove(schema)
 
     def _status(self, table: str) -> str:
         """copying, catching_up or ready."""

@@ -1,0 +1,35 @@
+"""What the catalog shows of a table and no row has announced: it counts once the stream is there.
+
+Rows that were written before are of the table as it was, or of another one of that name.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from smartstream.schema import TableSchema
+
+
+@dataclass(slots=True)
+class Drift:
+    """The latest look at each table that was found otherwise; thread-safe."""
+
+    _seen: dict[str, tuple[TableSchema, int]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def report(self, schema: TableSchema, lsn: int) -> None:
+        """Note that the catalog shows ``schema`` at ``lsn``."""
+        with self._lock:
+            self._seen[schema.id] = (schema, lsn)
+
+    def take(self, passed_lsn: int) -> list[TableSchema]:
+        """What the stream has reached, once."""
+        with self._lock:
+            reached = [schema for schema, lsn in self._seen.values() if lsn <= passed_lsn]
+            for schema in reached:
+                del self._seen[schema.id]
+        return reached
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)

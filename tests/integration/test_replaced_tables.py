@@ -1,0 +1,156 @@
+"""A name that passes from one table to another while the pipeline runs, and is behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from smartstream.config import Settings
+from smartstream.errors import SourceUnreachable
+from smartstream.pipeline import Pipeline
+from smartstream.pipeline.capture_loop import CaptureLoop
+from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.query import open_lake
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import open_store
+from smartstream.schema import TableSchema
+from smartstream.verify.compare import _now as now
+from tests.running_pipeline import assert_equal, running, settings_for, wait_until
+
+ROWS = "INSERT INTO {} SELECT n, '{}' FROM generate_series(1, 5) n"
+
+
+class Gate:
+    """Lets the capture thread read on, or holds it before what it has just received."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        decode = CaptureLoop._decode
+
+        def held(loop: CaptureLoop, messages: Any) -> None:
+            assert self._open.wait(60)
+            decode(loop, messages)
+
+        monkeypatch.setattr(CaptureLoop, "_decode", held)
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(b"CREATE TABLE t (id int PRIMARY KEY, v text)")
+        connection.execute(ROWS.format("t", "old").encode())
+        yield connection
+
+
+@pytest.fixture
+def settings(database: str, admin: object, tmp_path: Path) -> Settings:
+    return settings_for(database, tmp_path, tables={"public.*": {}})
+
+
+REPLACED = {
+    "dropped and created again": "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v text, more int)",
+    "two renamed in one transaction": "ALTER TABLE t RENAME TO t_old; ALTER TABLE u RENAME TO t",
+}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+def test_rows_of_the_table_before_stay_with_it(
+    how: str, gate: Gate, admin: psycopg.Connection[Any], settings: Settings
+) -> None:
+    """What it wrote just before its end arrives after the catalog shows its successor."""
+    admin.execute(b"CREATE TABLE u (id int PRIMARY KEY, v text)")
+    with running(settings) as pipeline:
+        admin.execute(b"UPDATE t SET v = 'seen' WHERE id = 5")
+        assert_equal(settings)
+        gate.close()
+        admin.execute(b"UPDATE t SET v = 'older' WHERE id = 1; INSERT INTO t VALUES (60, 'old'), (61, 'old')")
+        admin.execute(f"BEGIN; {REPLACED[how]}; COMMIT".encode())
+        admin.execute(b"INSERT INTO t (id, v) VALUES (60, 'new'), (70, 'new')")
+        wait_until(lambda: seen(pipeline, admin))
+        gate.open()
+        wait_until(lambda: generation(pipeline, "public.t") == 2)
+        admin.execute(b"UPDATE t SET v = 'newer' WHERE id = 70; DELETE FROM t WHERE id = 60")
+        assert_equal(settings)
+    statement = "SELECT id, v, is_current FROM history.t ORDER BY valid_from_lsn, id"
+    with open_lake(settings, statement) as lake:
+        found = lake.execute(statement).fetchall()
+    assert found[-1] == (70, "newer", True) and {v for _, v, _ in found} <= {"new", "newer"}
+
+
+def generation(pipeline: Pipeline, table: str) -> int:
+    assert pipeline._journal is not None
+    return pipeline._journal.state.tables[table].generation
+
+
+def seen(pipeline: Pipeline, admin: psycopg.Connection[Any]) -> bool:
+    """Whether the pipeline has looked at the catalog since the table was replaced."""
+    row = admin.execute(b"SELECT 't'::regclass::oid::int").fetchone()
+    assert row is not None
+    waits = [schema.oid for schema, _ in pipeline._drift._seen.values()]
+    return row[0] in [*waits, *(schema.oid for schema in pipeline._tables.all() if schema.id == "public.t")]
+
+
+def test_rows_that_come_before_a_new_table_is_begun_are_in_its_copy(
+    database: str, admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the moment it is known and that of its copy its changes are of no use, and no harm."""
+    start, begun = CopyLoop.start, threading.Event()
+
+    def late(loop: CopyLoop, schema: TableSchema, **more: Any) -> None:
+        if schema.name == "fresh":
+            admin.execute(b"INSERT INTO fresh VALUES (6, 'before its copy')")
+            wait_until(lambda: has_applied(pipeline, settings, "public.fresh"))
+            begun.set()
+        start(loop, schema, **more)
+
+    monkeypatch.setattr(CopyLoop, "start", late)
+    with running(settings) as pipeline:
+        with psycopg.connect(database, autocommit=True) as other:
+            other.execute(b"CREATE TABLE fresh (id int PRIMARY KEY, v text)")
+        wait_until(begun.is_set, 60)
+        assert_equal(settings)
+
+
+def has_applied(pipeline: Pipeline, settings: Settings, table: str) -> bool:
+    """Whether changes of a table are in the log, and the applier is past them."""
+    assert pipeline._apply is not None
+    entries = ManifestLog(open_store(settings.lake), now).entries(0)
+    seqs = [entry.seq for entry in entries if any(file.table == table for file in entry.files)]
+    return bool(seqs) and pipeline._apply.applied_seq >= seqs[-1]
+
+
+def test_a_copy_that_could_not_begin_is_begun_later(
+    admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failures = CopyLoop.start, []
+
+    def failing(loop: CopyLoop, schema: TableSchema, **more: Any) -> None:
+        if schema.name == "fresh" and len(failures) < 2:
+            failures.append(schema)
+            raise SourceUnreachable("the connection was closed")
+        start(loop, schema, **more)
+
+    monkeypatch.setattr(CopyLoop, "start", failing)
+    with running(settings):
+        admin.execute(b"CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh VALUES (1, 'a')")
+        wait_until(lambda: len(failures) == 2)
+        assert_equal(settings)
