@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from smartstream.pipeline import pipeline
 from smartstream.testing.postgres import PostgresServer, find_external_bin
+from smartstream.verify.lake import LakeReader
+
+LONGEST_FIRST = (
+    "aws/test_apply.py",
+    "faults/test_kill.py",
+    "aws/test_terraform_tests.py",
+    "acceptance/test_demo.py",
+    "integration/test_ddl_under_load.py",
+    "integration/test_schema_contracts.py",
+    "aws/test_lambda_packages.py",
+    "aws/test_checkov.py",
+)
+"""Begun last, one of these files would keep one process of pytest-xdist busy while the others are done."""
 
 _NUMBERS = itertools.count(1)
 
@@ -28,6 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose a seed, once: processes of pytest-xdist get the options of the first."""
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(1 << 32)
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # not by the number of tests: few tests may take long
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the others stay in order, tests of units last."""
+    here = Path(__file__).parent
+    rank = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -41,6 +67,19 @@ def seed(request: pytest.FixtureRequest) -> str:
     text = f"{request.config.option.seed} {request.node.nodeid}"
     random.seed(text)
     return text
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline looks for requests often; ``verify`` waits for one only if it runs in this process."""
+    wait = LakeReader.wait
+
+    def wait_for_ours(reader: LakeReader, *arguments: Any, wait_seconds: float, **others: Any) -> None:
+        runs = any(thread.name == "smartstream-capture" for thread in threading.enumerate())
+        wait(reader, *arguments, wait_seconds=wait_seconds if runs else 0.0, **others)
+
+    monkeypatch.setattr(LakeReader, "wait", wait_for_ours)
+    monkeypatch.setattr(pipeline, "REQUESTS_EVERY_S", 0.2)
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,11 @@ class Source(_Model):
     publication: str = Field(
         default="smartstream", min_length=1, max_length=63, description="publication to create and keep"
     )
+    manage_publication: bool = Field(
+        default=True,
+        description="create the publication and keep it so that it sends every change of the captured "
+        "tables; `false`: it is yours, and what it sends, with its row filters and column lists, is captured",
+    )
     slot: Slot = Slot()
     heartbeat: Seconds = Field(
         default=2.0,
@@ -246,6 +251,7 @@ class Settings(_Model):
     models: tuple[ModelSettings, ...] = Field(default=(), description="models to score with")
     dms: DmsSettings = DmsSettings()
     _path: Path | None = PrivateAttr(None)
+    _lines: dict[str, str] = PrivateAttr({})
 
     @property
     def path(self) -> Path | None:
@@ -271,7 +277,7 @@ class Settings(_Model):
     def _patterns(cls, value: dict[str, TableRules]) -> dict[str, TableRules]:
         """Patterns name the schema too."""
         for pattern in value:
-            if not re.fullmatch(r"[^.]+\.[^.].*", pattern):
+            if not re.fullmatch(r".+\..+", pattern, re.DOTALL):  # PostgreSQL allows dots in both names
                 raise ValueError(f"{pattern!r} is not schema.table: did you mean 'public.{pattern}'?")
         return value
 
@@ -289,12 +295,18 @@ class Settings(_Model):
         context = info.context or {}
         self._path = context.get("path")
         find = context["document"].where if "document" in context else None
+        self._lines = {pattern: find(("tables", pattern)) for pattern in self.tables} if find else {}
         for pattern, rules in self.tables.items():
             for part, items in (("clean", rules.clean), ("quality", rules.quality)):
                 for number, rule in enumerate(items):
                     loc, text = ("tables", pattern, part, number), f"tables.{pattern}.{part}[{number}]"
                     rule.stands_at(Place(text, find, loc, context.get("folder")))
         return self
+
+    def place(self, pattern: str) -> str:
+        """A pattern of ``tables`` and, if it stands in a file, where: ``public.* (file:line)``."""
+        line = self._lines.get(pattern)
+        return f"{pattern} ({line})" if line else pattern
 
     def secrets(self) -> list[Secret]:
         """Every secret that is set."""

@@ -19,6 +19,9 @@ from smartstream.lsn import format_lsn, parse_lsn
 
 T = TypeVar("T")
 
+USUAL_COMPRESSION = 5
+"""Of the rows of a raw file, about."""
+
 
 class EntryKind(StrEnum):
     """What an entry commits."""
@@ -40,6 +43,12 @@ class RawFile:
     lsn_min: int
     lsn_max: int
     ops: Mapping[str, int] = field(default_factory=dict)  # op → rows
+    rows_bytes: int = 0  # of the rows in memory, as they were written; 0: not noted
+
+    @property
+    def weight_bytes(self) -> int:
+        """Its size, or what it would be if its rows had been compressed no better than usual."""
+        return max(self.size_bytes, self.rows_bytes // USUAL_COMPRESSION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -185,6 +186,7 @@ class TableSchema:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @staticmethod
+    @lru_cache(maxsize=2048)  # the log's schemas are asked for again and again, and may be wide
     def from_json(text: str) -> TableSchema:
         """Inverse of ``to_json``."""
         value = json.loads(text)

@@ -33,7 +33,7 @@ class Stack:
     """A lake as the function finds it."""
 
     def __init__(self, bucket: str, environment: dict[str, str], folder: Path) -> None:
-        self.bucket, self.s3 = bucket, boto3.client("s3")
+        self.bucket, self.environment, self.s3 = bucket, environment, boto3.client("s3")
         self.lake = lake_of(LambdaSettings.read(environment), environment)
         Definitions(open_store(self.lake)).put(ITEMS)
         path = ROOT / "lambdas/transform/lambda_function.py"

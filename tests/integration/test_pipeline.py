@@ -12,7 +12,7 @@ import pytest
 
 from smartstream.config import Settings
 from smartstream.manifest import EntryKind
-from smartstream.pipeline import Pipeline
+from smartstream.pipeline import Pipeline, copy_loop
 from smartstream.pipeline.resync import resync
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
@@ -198,6 +198,28 @@ def test_a_copy_goes_on_where_it_was_stopped(admin: Any, database: str, tmp_path
     assert_equal(settings)
     chunks = [e.detail["chunk"] for e in entries(settings) if e.kind is EntryKind.COPY_CHUNK]
     assert len(chunks) == len(set(chunks)) > done, "no chunk was read twice"
+
+
+def test_a_copy_that_the_log_has_passed_when_it_ends_waits_for_nothing_more(
+    admin: Any, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a quiet source nothing more comes, until the server writes WAL of its own accord."""
+    admin.execute("CREATE TABLE t (id integer PRIMARY KEY)")
+    pipelines: list[Pipeline] = []
+    reached_lsn = copy_loop.reached_lsn
+
+    def passed_lsn(connection: psycopg.Connection[Any]) -> int:
+        lsn = reached_lsn(connection)
+        admin.execute("INSERT INTO t VALUES (1)")
+        wait_until(lambda: pipelines and pipelines[0].progress().durable_lsn >= lsn)
+        return lsn
+
+    monkeypatch.setattr(copy_loop, "reached_lsn", passed_lsn)
+    settings = settings_for(database, tmp_path, source={"url": database, "heartbeat": "1h"})
+    with running(settings, ready=False) as pipeline:
+        pipelines.append(pipeline)
+        wait_until(pipeline.ready)
+    assert query(settings, "SELECT id FROM t") == [(1,)]
 
 
 def test_resync_of_one_table_and_of_all(admin: Any, database: str, tmp_path: Path) -> None:

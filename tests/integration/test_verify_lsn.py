@@ -112,6 +112,7 @@ def test_a_lake_that_is_catching_up_is_waited_for(settings: Settings, database: 
             transaction.set_properties({"smartstream.seq": str(position.seq), "smartstream.generation": "1"})
 
     timer = threading.Timer(0.7, catch_up)
+    timer.name = "smartstream-capture"  # a pipeline's, to who looks whether one runs
     timer.start()
     report = verify(settings, None, True, 10.0, clock=clock)
     timer.join()

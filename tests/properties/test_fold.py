@@ -7,7 +7,8 @@ import random
 import pyarrow as pa
 import pytest
 
-from smartstream.transform.fold import fill, fold, wanted_keys
+from smartstream.transform.carry import filled_by_piece
+from smartstream.transform.fold import Filled, NetChanges, fill, fold, wanted_keys
 from tests.changelog_source import SCHEMA, Key, Source
 
 
@@ -27,8 +28,10 @@ def apply(
     old_schema = pa.schema(
         [("a", pa.int32()), ("b", pa.string()), ("big", pa.string()), ("_untyped", pa.string())]
     )
-    filled = fill(net, pa.Table.from_pylist(old, old_schema), SCHEMA, exact=unresolved is None)
+    old_rows = pa.Table.from_pylist(old, old_schema)
+    filled = fill(net, old_rows, SCHEMA, exact=unresolved is None)
     upserts = filled.upserts
+    assert_same_by_piece(net, old_rows, filled, exact=unresolved is None)
     touched = [(r["a"], r["b"]) for r in net.keys.to_pylist()]
     lost = {(r["a"], r["b"]) for r in filled.unresolved.to_pylist()}
     if unresolved is None:
@@ -43,6 +46,18 @@ def apply(
         key = (row["a"], row["b"])
         assert key in touched and key not in target
         target[key] = (row["big"], row["n"])
+
+
+def assert_same_by_piece(net: NetChanges, old_rows: pa.Table, whole: Filled, *, exact: bool) -> None:
+    """Old rows one by one, and in twos or so, give what they give together."""
+    for piece_bytes in (1, 100):
+        lost: list[pa.Table] = []
+        pieces = [old_rows.slice(row, 1) for row in range(len(old_rows))]
+        found = filled_by_piece(net, pieces, SCHEMA, exact=exact, lost=lost, piece_bytes=piece_bytes)
+        assert sorted(map(str, pa.concat_tables(found).to_pylist())) == sorted(
+            map(str, whole.upserts.to_pylist())
+        )
+        assert pa.concat_tables(lost).to_pylist() == whole.unresolved.to_pylist()
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -1,4 +1,4 @@
-"""Data files: which columns are written with a dictionary."""
+"""Data files: which columns are written with a dictionary; large values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, _pyarrow_to_schema_without_ids
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table.locations import load_location_provider
 
-from smartstream.trusted.files import FileTarget, write_files
+from smartstream.trusted.files import ROW_GROUP_ROWS_MAX, FileTarget, write_files
 
 ROWS = 100_000
 
@@ -69,3 +69,22 @@ def test_a_dictionary_of_long_texts_is_kept(tmp_path: Path) -> None:
     group = _written(tmp_path, table).row_group(0).column(0)
     assert set(group.encodings) == {"PLAIN", "RLE", "RLE_DICTIONARY"}
     assert group.total_uncompressed_size < 20_000 * 80 + ROWS * 4
+
+
+def test_large_values_come_in_row_groups_of_their_own_and_without_bounds(tmp_path: Path) -> None:
+    """Bounds and dictionaries would each hold copies of them, and a batch of many is more than memory."""
+    mib = 1 << 20
+    small = pa.table({"id": range(ROW_GROUP_ROWS_MAX), "v": ["a"] * ROW_GROUP_ROWS_MAX})
+    large = pa.table({"id": range(6), "v": ["x" * 20 * mib] * 6})
+    locations = load_location_provider(str(tmp_path), {})
+    target = FileTarget(PyArrowFileIO(), locations, _schema(small), frozenset({"id"}))
+    batches = [batch for table in (small, large) for batch in table.to_batches()]
+    files = list(write_files(batches, target))
+    footers = [pq.read_metadata(file.file_path) for file in files]
+    assert [footer.num_rows for footer in footers] == [len(small), 6]
+    groups = [footers[1].row_group(number) for number in range(footers[1].num_row_groups)]
+    assert max(group.total_byte_size for group in groups) < 61 * mib
+    (id_at, value_at) = (field.field_id for field in target.schema.fields)
+    assert [value_at in file.lower_bounds for file in files] == [True, False]
+    assert all(id_at in file.lower_bounds for file in files)
+    assert pq.read_table(files[1].file_path).equals(large.cast(pq.read_schema(files[1].file_path)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from smartstream.errors import AwsUnavailable, TableBusy
+
+_LOG = logging.getLogger(__name__)
 
 LEASE_S = 330
 """Longer than a function may run: a lock outlives its holder by little, and never the other way round."""
@@ -52,7 +55,7 @@ class DynamoLocks:
             self._give_back(table_id, owner)
 
     def _take(self, table_id: str, owner: str) -> bool:
-        """Try once; only an item that has expired is replaced."""
+        """Try once; only an item that has expired is replaced, or ours, of a try whose answer was lost."""
         now = int(self._clock())
         return self._call(
             self._client.put_item,
@@ -61,19 +64,27 @@ class DynamoLocks:
                 "owner": {"S": owner},
                 "expires_at": {"N": str(now + LEASE_S)},
             },
-            ConditionExpression="attribute_not_exists(table_id) OR expires_at < :now",
-            ExpressionAttributeValues={":now": {"N": str(now)}},
+            ConditionExpression="attribute_not_exists(table_id) OR expires_at < :now OR #owner = :owner",
+            ExpressionAttributeNames={"#owner": "owner"},
+            ExpressionAttributeValues={":now": {"N": str(now)}, ":owner": {"S": owner}},
         )
 
     def _give_back(self, table_id: str, owner: str) -> None:
-        """Remove our item; one that has become another's stays."""
-        self._call(
-            self._client.delete_item,
-            Key={"table_id": {"S": table_id}},
-            ConditionExpression="#owner = :owner",
-            ExpressionAttributeNames={"#owner": "owner"},
-            ExpressionAttributeValues={":owner": {"S": owner}},
-        )
+        """Remove our item; one that has become another's stays.
+
+        What was done under the lock is done, or has its own error: that this fails is only
+        told, for the lock ends by itself.
+        """
+        try:
+            self._call(
+                self._client.delete_item,
+                Key={"table_id": {"S": table_id}},
+                ConditionExpression="#owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":owner": {"S": owner}},
+            )
+        except AwsUnavailable as error:
+            _LOG.warning("the lock of %s is not given back and ends in %d s: %s", table_id, LEASE_S, error)
 
     def _call(self, method: Callable[..., Any], **arguments: Any) -> bool:
         """Whether the condition held."""

@@ -33,10 +33,12 @@ import pyarrow as pa
 from psycopg import sql
 
 from smartstream.capture.connect import ADBC_ERRORS, adbc_connect, connect, map_error
+from smartstream.capture.oversized import stream_error
 from smartstream.capture.pgoutput import Messages
 from smartstream.capture.reader import SlotRead
 from smartstream.capture.tuples import Ints
 from smartstream.config import Source
+from smartstream.errors import SourceError
 from smartstream.lsn import format_lsn, parse_lsn
 from smartstream.sql_text import quoted
 
@@ -55,6 +57,7 @@ ROUND_CHANGES_FIRST, ROUND_CHANGES_MAX = 150_000, 1_000_000
 BATCH_BYTES = 16 << 20
 _BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 _AHEAD_BATCHES = 4
+_LARGE_WAIT_S = 0.01
 _ADVANCE_EVERY_S, _ADVANCE_SHARE_MAX = 5.0, 0.1
 AGAIN_BYTES_MAX = 256 << 20
 """A catch-up may decode that much of the WAL again, or twice what it has handed out."""
@@ -103,7 +106,7 @@ class CatchupReader:
         self._upto_lsn, self._round_changes, self._monotonic = upto_lsn, round_changes, monotonic
         self._batch_bytes = batch_bytes
         self._batches: queue.Queue[pa.RecordBatch | _RoundEnd | Exception] = queue.Queue(_AHEAD_BATCHES)
-        self._closed = threading.Event()
+        self._closed, self._working = threading.Event(), False
         self._durable = self._advanced = self._begun_lsn = self._again_bytes = 0
         self._advance_due = monotonic() + _ADVANCE_EVERY_S
         self._source = source
@@ -118,10 +121,12 @@ class CatchupReader:
 
     def read(self, wait_s: float) -> SlotRead:
         """See SlotReader."""
+        self._working = False
         try:
             item = self._batches.get(timeout=wait_s)
         except queue.Empty:
             return SlotRead()
+        self._working = True
         if isinstance(item, Exception):
             raise item
         if isinstance(item, _RoundEnd):
@@ -208,13 +213,21 @@ class CatchupReader:
                 return True
             count += batch.num_rows
             handed_out = _last_commit(_messages(batch)) or handed_out
+            large = batch.nbytes > 2 * self._batch_bytes
             self._batches.put(batch)
+            del batch
+            while large and self._in_work() and not self._closed.wait(_LARGE_WAIT_S):
+                pass  # a very large value: not a second one in memory
         finished = count < self._round_changes
         self._round_changes = min(2 * self._round_changes, ROUND_CHANGES_MAX)
         lsn = max(self._upto_lsn, handed_out) if finished else handed_out
         trailing = 0 if finished else self._gives_way(handed_out)
         self._batches.put(_RoundEnd(lsn, finished or trailing > 0, trailing))
         return finished or trailing > 0
+
+    def _in_work(self) -> bool:
+        """Whether something that was read waits, or is being worked on."""
+        return self._working or not self._batches.empty()
 
     def _gives_way(self, handed_out: int) -> int:
         """The bytes that the next round would decode again, if all in all that is too much; else 0."""
@@ -234,20 +247,23 @@ class CatchupReader:
             cursor.adbc_statement.set_options(**{_BATCH_OPTION: str(self._batch_bytes)})
             cursor.execute(statement.as_string(None))
             reader = cursor.fetch_record_batch()
-            return _closing(cursor, reader, f"reading slot {self._slot}")
+            return self._closing(cursor, reader)
         except ADBC_ERRORS as error:
             cursor.close()
-            raise map_error(error, f"reading slot {self._slot}") from error
+            raise self._mapped(error) from error
 
+    def _closing(self, cursor: Any, reader: Any) -> Any:
+        """The reader's batches; afterwards the cursor is closed."""
+        try:
+            yield from reader
+        except ADBC_ERRORS as error:
+            raise self._mapped(error) from error
+        finally:
+            cursor.close()
 
-def _closing(cursor: Any, reader: Any, doing: str) -> Any:
-    """The reader's batches; afterwards the cursor is closed."""
-    try:
-        yield from reader
-    except ADBC_ERRORS as error:
-        raise map_error(error, doing) from error
-    finally:
-        cursor.close()
+    def _mapped(self, error: Exception) -> SourceError:
+        """Our error for one of ADBC."""
+        return stream_error(self._source, self._source.publication, error, f"reading slot {self._slot}")
 
 
 def restart_is_near(trailing_bytes: int, backlog_bytes: int) -> bool:

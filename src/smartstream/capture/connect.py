@@ -34,6 +34,7 @@ from smartstream.errors import (
     SourceStopping,
     SourceUnreachable,
     SourceVersionUnsupported,
+    ValueTooLarge,
     WalLevelTooLow,
 )
 
@@ -175,6 +176,8 @@ def map_error(error: Exception, doing: str, *, connecting: bool = False) -> Sour
         return error
     reason = _reason(error)
     kind = _classify(getattr(error, "sqlstate", None) or "", reason, connecting)
+    if _TOO_LARGE.search(str(error)):  # before 17 the message is "out of memory", and only its DETAIL tells
+        kind = ValueTooLarge
     return kind(f"{doing}: {_redact(reason)}")
 
 
@@ -275,6 +278,10 @@ def _too_many(text: str) -> type[SourceError]:
     return NoFreeSlot if re.search(r"max_wal_senders|replication slots", text) else SourceBusy
 
 
+_TOO_LARGE = re.compile(
+    "invalid memory alloc request size|annot enlarge string buffer|string buffer exceeds maximum"
+)
+
 _BY_STATE: dict[str, Callable[[str], type[SourceError]]] = {
     "25006": lambda _: SourceReadOnly,
     "28P01": lambda _: SourceAuthFailed,
@@ -284,6 +291,7 @@ _BY_STATE: dict[str, Callable[[str], type[SourceError]]] = {
     "42704": _undefined_object,
     "53300": _too_many,
     "53400": _too_many,
+    "54000": lambda _: ValueTooLarge,
     "55000": _wrong_state,
     "55006": _busy_or_slot,
     "55P03": lambda _: SourceBusy,

@@ -17,6 +17,7 @@ import pyarrow as pa
 from psycopg import pq, sql
 
 from smartstream.capture.connect import connect, map_error
+from smartstream.capture.oversized import stream_error
 from smartstream.capture.pgoutput import Messages
 from smartstream.capture.reader import SlotRead
 from smartstream.config import Source
@@ -64,6 +65,8 @@ class StreamingReader:
         self._silence_max_s = source.silence_max
         self._heard_at = monotonic()
         self._asked_at: float | None = None
+        self._large: memoryview | None = None  # a message that is more than a read
+        self._source = source
         self._connection = connect(source, replication=True)
         self._pg: pq.abc.PGconn = self._connection.pgconn
         try:
@@ -87,8 +90,8 @@ class StreamingReader:
 
     def read(self, wait_s: float) -> SlotRead:
         """See SlotReader; returns as soon as the server has no more at hand."""
-        parts: list[memoryview] = []
-        size, progress = 0, None
+        parts: list[memoryview] = [] if self._large is None else [self._large]
+        size, progress, self._large = sum(map(len, parts)), None, None
         deadline = self._monotonic() + wait_s
         get, waited = self._pg.get_copy_data, False
         while len(parts) < self._messages_max and size < self._bytes_max:
@@ -96,6 +99,9 @@ class StreamingReader:
             if length > 0:
                 self._heard_at, self._asked_at = self._monotonic(), None
                 if data[0] == _XLOG_DATA:
+                    if parts and length > self._bytes_max:  # by itself it need not be copied
+                        self._large = data
+                        break
                     parts.append(data)
                     size += length
                 elif data[0] == _KEEPALIVE:
@@ -167,7 +173,8 @@ class StreamingReader:
         """Why the stream ended."""
         result = self._pg.get_result()
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-            return map_error(psycopg.errors.error_from_result(result), "the replication stream")
+            error = psycopg.errors.error_from_result(result)
+            return stream_error(self._source, self._source.publication, error, "the replication stream")
         return SourceGone("The server ended the replication stream.")
 
     def _wait(self, seconds: float) -> None:
@@ -204,4 +211,5 @@ def _messages(parts: list[memoryview]) -> Messages | None:
         return None
     ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
     starts = np.concatenate([[0], ends[:-1]]) + _XLOG_HEADER_BYTES
-    return Messages(pa.py_buffer(b"".join(parts)), starts, ends)
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    return Messages(pa.py_buffer(data), starts, ends)

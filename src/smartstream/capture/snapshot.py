@@ -18,7 +18,7 @@ Partitioned tables are read leaf by leaf.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, LiteralString, NamedTuple
@@ -81,7 +81,7 @@ def plan(connection: Connection, schema: TableSchema, chunk_bytes: int) -> Plan:
         TableRewritten: the table is gone.
         SourceGone, MissingRight, …: as connect.map_error.
     """
-    leaves = [leaf for leaf in _leaves(connection, schema) if leaf.filenode is not None]
+    leaves = _leaves(connection, schema)
     xmin, block_size = _execute(connection, _SNAPSHOT)[0]
     pages = max(1, chunk_bytes // block_size)
     if connection.info.server_version < TID_RANGE_SCAN_SINCE:
@@ -142,12 +142,14 @@ def read_chunk(
     *,
     copy_lsn: int,
     filenode: str,
-) -> Iterator[pa.Table]:
+    condition: str | None = None,
+) -> Generator[pa.Table, None, None]:
     """Read one chunk in one transaction.
 
     Args:
         source: used by this alone until the iterator is exhausted or closed.
         filenode: of the plan.
+        condition: SQL over the table's columns, for the rows to read; None: all.
     Returns:
         tables of changelog_schema(), ``_op`` r, of about BATCH_BYTES each.
     Raises:
@@ -160,12 +162,19 @@ def read_chunk(
         bounds.append(f"ctid >= '({int(page_min)},0)'::pg_catalog.tid")
     if page_max < PAGE_MAX:
         bounds.append(f"ctid < '({int(page_max) + 1},0)'::pg_catalog.tid")
+    bounds += [f"({condition})"] if condition else []
     yield from _read(source, schema, relation, bounds, copy_lsn, json.loads(filenode)[relation])
 
 
 def read_sweep(
-    source: adbc.Connection, schema: TableSchema, *, xmin: str, copy_lsn: int, filenode: str
-) -> Iterator[pa.Table]:
+    source: adbc.Connection,
+    schema: TableSchema,
+    *,
+    xmin: str,
+    copy_lsn: int,
+    filenode: str,
+    condition: str | None = None,
+) -> Generator[pa.Table, None, None]:
     """Read the rows that were written since the plan was made, after its last chunk.
 
     Also returns rows whose transaction number was reused since (after 2 billion
@@ -176,8 +185,9 @@ def read_sweep(
     """
     # Transaction numbers in rows have 32 bits and wrap around; age() allows for it.
     written_since = f"pg_catalog.age(xmin) <= pg_catalog.age('{int(xmin) & 0xFFFFFFFF}'::pg_catalog.xid)"
+    bounds = [written_since, *([f"({condition})"] if condition else [])]
     for relation, file in json.loads(filenode).items():
-        yield from _read(source, schema, relation, [written_since], copy_lsn, file)
+        yield from _read(source, schema, relation, bounds, copy_lsn, file)
 
 
 def read_exported(
@@ -205,7 +215,7 @@ class _Leaf:
     """A table that may have pages."""
 
     relation: str
-    filenode: int | None  # none: it is partitioned
+    filenode: int
     size_bytes: int
     row_estimate: int
     has_toast: bool
@@ -214,9 +224,11 @@ class _Leaf:
 def _leaves(connection: Connection, schema: TableSchema) -> list[_Leaf]:
     """The tables whose pages make up a table: its leaf partitions, or itself."""
     rows = _execute(connection, _LEAVES, {"oid": schema.oid})
-    if not rows:
+    leaves = [leaf for has_pages, *leaf in rows if has_pages]
+    # A table that is dropped at this very moment is still listed, but has no file any more.
+    if not rows or any(None in leaf for leaf in leaves):
         raise TableRewritten(f"table {schema.id} was dropped before its copy was planned")
-    return [_Leaf(*row) for row in rows]
+    return [_Leaf(*leaf) for leaf in leaves]
 
 
 def _chunks(relation: str, page_count: int, pages: int) -> Iterator[Chunk]:
@@ -244,10 +256,10 @@ def _read(
         for batch in _batches(cursor, f"SELECT {columns} FROM ONLY {relation}{where}", schema):
             try:
                 rows = from_snapshot(pa.Table.from_batches([batch]), schema, copy_lsn)
-            except pa.ArrowNotImplementedError as error:  # a column of this name, but another one
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a column of this name, but another one
                 raise TableRewritten(
                     f"table {schema.id} has other columns than its copy began with"
-                ) from error
+                ) from None  # it may quote a value
             yield rows
 
 
@@ -322,8 +334,9 @@ FROM (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) WHE
 """
 
 _LEAVES: LiteralString = """
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), pg_catalog.pg_relation_filenode(c.oid)::int8,
-       pg_catalog.pg_relation_size(c.oid), greatest(c.reltuples, 0)::int8,
+SELECT c.relkind = 'r', pg_catalog.format('%%I.%%I', n.nspname, c.relname),
+       pg_catalog.pg_relation_filenode(c.oid)::int8, pg_catalog.pg_relation_size(c.oid),
+       greatest(c.reltuples, 0)::int8,
        c.reltoastrelid <> 0 AND coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0
 FROM (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) WHERE isleaf
       UNION SELECT %(oid)s::oid::regclass) AS leaf

@@ -259,7 +259,12 @@ def fill_unchanged(new: Spans, old: Spans, rows: Ints) -> Spans:
 
 
 def gather(data: Bytes, spans: Spans) -> TextColumn:
-    """Lay the values into an array of their own; their spans must lie within the buffer, in order."""
+    """Lay the values into an array of their own; their spans must lie within the buffer, in order.
+
+    A single value that is nearly all of the buffer stays where it is: it may be very large.
+    """
+    if len(spans.start) == 1 and 2 * int(spans.end[0] - spans.start[0]) > len(data.data):
+        return TextColumn(_slots(data, spans), spans.unchanged)
     index = np.arange(0, 2 * len(spans.start), 2)
     absent = None if spans.sent is None else ~spans.sent
     return TextColumn(_slots(data, spans).take(pa.array(index, mask=absent)), spans.unchanged)

@@ -108,7 +108,7 @@ def _read_held(settings: Settings, lake: LakeStatus) -> dict[str, dict[str, int]
         return {}
     from smartstream.quality.held import HeldRows
 
-    with HeldRows(settings) as held:
+    with HeldRows(settings, count_only=True) as held:
         return {table.table: held.counts_of(table.name) for table in lake.tables}
 
 

@@ -98,7 +98,7 @@ def verify(
     if any(table.differing for table in report.tables):
         out.print(differing_table(report))
     if report.left_out:
-        typer.echo(f"left out, because they have no key: {', '.join(report.left_out)}")
+        typer.echo(f"left out (`smartstream doctor` says why): {', '.join(report.left_out)}")
     verdict = "source and lake are equal" if report.ok else "source and lake DIFFER"
     typer.echo(f"{verdict} at {format_lsn(report.source_lsn)}")
     if report.ok:

@@ -13,8 +13,9 @@ from functools import partial
 
 import psycopg
 
-from smartstream.capture.catalog import Discovery, discover
+from smartstream.capture.catalog import Discovery
 from smartstream.capture.connect import connect, map_error
+from smartstream.capture.published import discover
 from smartstream.config import Settings, matches
 from smartstream.doctor import lake, models, rules, source, tables
 from smartstream.doctor.check import Check, Patient, Status, failed
@@ -32,6 +33,8 @@ SOURCE_CHECKS: tuple[tuple[str, Callable[[Patient], Check]], ...] = (
     ("replication right", source.replication_right),
     ("encoding", source.encoding),
     ("tables", tables.found),
+    ("patterns", tables.patterns),
+    ("names", tables.names),
     ("keys", tables.keys),
     ("rules", rules.fit),
     ("select rights", tables.select_rights),
@@ -89,7 +92,7 @@ def _examine_source(
         where = f"{info.host or 'the local socket'}:{info.port}, database {info.dbname}, as {info.user}"
         yield Check("connect", Status.OK, where)
         try:
-            discovery = discover(connection, partial(matches, settings))
+            discovery = discover(connection, settings.source, partial(matches, settings))
         except SmartStreamError as error:
             yield failed("catalog of tables", error)
             discovery = Discovery((), ())

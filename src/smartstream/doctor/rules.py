@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from smartstream.capture.catalog import discover
 from smartstream.capture.catchup import current_wal_lsn
 from smartstream.capture.connect import connect
+from smartstream.capture.published import discover
 from smartstream.config import Settings, matches, rules_of
 from smartstream.doctor.check import Check, Patient, Status, ok
 from smartstream.errors import ConfigError, ConfigInvalid, LakeError, SchemaFrozen, SourceError
@@ -74,7 +74,7 @@ def examine_rules(settings: Settings, *, clock: Callable[[], datetime]) -> Rules
         return RulesReport()
     try:
         with connect(settings.source) as connection:
-            tables = discover(connection, partial(matches, settings)).tables
+            tables = discover(connection, settings.source, partial(matches, settings)).tables
     except SourceError as error:
         return RulesReport(warnings=(f"the rules are not checked against their tables: {error}",))
     state, unread = LakeState(), list[str]()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import LiteralString
 
 from psycopg import sql
 
+from smartstream.capture.names import clashes, in_log
 from smartstream.capture.publication import create_statement
 from smartstream.doctor.check import Check, Patient, Status, ok
+from smartstream.rules_config import pattern_expression
 from smartstream.schema import TableSchema
 
 NAMES_MAX = 5
@@ -21,7 +24,7 @@ def found(patient: Patient) -> Check:
         return ok("tables", f"{len(tables)} captured: {_names([table.id for table in tables])}")
     if patient.discovery.keyless:
         return Check("tables", Status.WARN, "none with a key", fix="See the next check.")
-    patterns = ", ".join(patient.settings.tables)
+    patterns = ", ".join(map(patient.settings.place, patient.settings.tables))
     return Check(
         "tables",
         Status.FAIL,
@@ -29,6 +32,54 @@ def found(patient: Patient) -> Check:
         why="There is nothing to copy.",
         fix="Correct `tables:` in smartstream.yaml; patterns are schema.table, with * as wildcard.",
     )
+
+
+def patterns(patient: Patient) -> Check:
+    """Every pattern is about some table; one that excludes tables by ``*`` may be there to be safe."""
+    ids = [f"{schema}.{name}" for schema, name in patient.rows(_ALL_TABLES)]
+    settings = patient.settings
+    idle = [
+        pattern
+        for pattern, rules in settings.tables.items()
+        if not (rules.exclude and "*" in pattern) and not any(map(pattern_expression(pattern).fullmatch, ids))
+    ]
+    if not idle:
+        return ok("patterns", "each matches a table")
+    close = {pattern: difflib.get_close_matches(pattern, ids, n=1) for pattern in idle}
+    return Check(
+        "patterns",
+        Status.WARN,
+        "; ".join(
+            f"{settings.place(pattern)} matches no table" + (f", but {near[0]} is there" if near else "")
+            for pattern, near in close.items()
+        ),
+        why="A pattern that is misspelt leaves its tables out, or in; so it does nothing.",
+        fix="Correct `tables:` in smartstream.yaml; patterns are schema.table as PostgreSQL has them, "
+        "with upper case, without quotes, with * as wildcard.",
+    )
+
+
+def names(patient: Patient) -> Check:
+    """No two tables would be one in the lake."""
+    settled = in_log(patient.state.tables.values()) if patient.state else ()
+    taken = clashes(patient.discovery.tables, settled)
+    if not taken:
+        return ok("names", "every table has a name of its own in the lake")
+    return Check(
+        "names",
+        Status.FAIL,
+        "; ".join(clash.reason for clash in taken),
+        why="Tables of public are called by their name, others schema__table, and engines don't tell case "
+        "apart: rows of two tables would be mixed. The other one is captured, this one is left out.",
+        fix="Rename one of the tables, or exclude it in smartstream.yaml (`schema.table: {exclude: true}`).",
+        sql=tuple(_rename(clash.table) for clash in taken),
+    )
+
+
+def _rename(table: TableSchema) -> str:
+    """A comment: a person must choose the name."""
+    identifier = sql.Identifier(table.schema, table.name)
+    return _text("-- ALTER TABLE {} RENAME TO …;", identifier).replace("\n", " ")
 
 
 def keys(patient: Patient) -> Check:
@@ -96,6 +147,8 @@ def row_security(patient: Patient) -> Check:
 def publication(patient: Patient) -> Check:
     """The publication sends every change of every table, or SmartStream may make it so."""
     name, tables = patient.settings.source.publication, patient.discovery.tables
+    if not patient.settings.source.manage_publication:  # else the discovery would have failed
+        return ok("publication", f"publication {name} is yours, and sends {len(tables)} captured tables")
     existing = patient.rows(_PUBLICATION, name)
     unowned = [
         table for table in tables if table.oid in {oid for (oid,) in patient.rows(_UNOWNED, _oids(patient))}
@@ -171,6 +224,13 @@ def _text(template: LiteralString, *names: sql.Composable) -> str:
     """A statement with quoted names."""
     return sql.SQL(template).format(*names).as_string(None)
 
+
+_ALL_TABLES = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+"""
 
 _KEY_OFFERS = """
 SELECT c.oid, n.nspname, c.relname, c.relreplident::text,

@@ -14,7 +14,10 @@
     │   ├── DatabaseMissing    ├── SourceBusy         ├── SlotTwoPhase
     │   ├── SlotForeign        ├── SourceReplaced     ├── SourceDiverged
     │   ├── SourceReadOnly     ├── PublicationLost    ├── SourceStopping
+    │   ├── PublicationUnfit   a publication of yours that sends too little
     │   ├── CopyFailed         a snapshot copy fails for good
+    │   ├── TablesClash        two tables that would have one name in the lake
+    │   ├── ValueTooLarge      a row that PostgreSQL can't send
     │   └── ProtocolError      bytes that are not pgoutput
     ├── SchemaError            a change of a table that cannot be followed
     ├── LakeError              the lake side
@@ -64,6 +67,7 @@ from smartstream.errors.source import (
     ProtocolError,
     PublicationLost,
     PublicationMissing,
+    PublicationUnfit,
     SchemaError,
     SlotAhead,
     SlotForeign,
@@ -82,7 +86,9 @@ from smartstream.errors.source import (
     SourceUnreachable,
     SourceVersionUnsupported,
     TableRewritten,
+    TablesClash,
     TableWithoutKey,
+    ValueTooLarge,
     WalLevelTooLow,
 )
 from smartstream.errors.lake import (
@@ -190,6 +196,7 @@ __all__ = [
     "ProtocolError",
     "PublicationLost",
     "PublicationMissing",
+    "PublicationUnfit",
     "QualityError",
     "QualityStop",
     "QueryError",
@@ -228,9 +235,11 @@ __all__ = [
     "TableCorrupt",
     "TableRewritten",
     "TableWithoutKey",
+    "TablesClash",
     "TablesPaused",
     "TerraformInvalid",
     "TerraformUnusable",
+    "ValueTooLarge",
     "VerifyError",
     "WalLevelTooLow",
 ]

@@ -148,6 +148,16 @@ class PublicationMissing(SourceError):
     hint = "`smartstream doctor --print-sql` prints the CREATE PUBLICATION statement."
 
 
+class PublicationUnfit(SourceError):
+    """A publication that SmartStream does not manage sends too little to keep a table by."""
+
+    exit_code = ExitCode.CONFIGURATION
+    hint = (
+        "ALTER PUBLICATION … SET (…) with what the message says, or SET TABLE with the key in its columns; "
+        "or let SmartStream keep a publication: source.manage_publication: true."
+    )
+
+
 class PublicationLost(SourceError):
     """The stream has come to a change from a time when the publication did not exist.
 
@@ -166,6 +176,13 @@ class TableWithoutKey(SourceError):
         "Add a primary key (ALTER TABLE … ADD PRIMARY KEY (…)), or ALTER TABLE … REPLICA IDENTITY DEFAULT "
         "where there is one, or exclude the table in smartstream.yaml."
     )
+
+
+class TablesClash(SourceError):
+    """Two tables of the source would be one table in the lake, where names don't tell case apart."""
+
+    exit_code = ExitCode.CONFIGURATION
+    hint = "Rename one of the tables, or exclude it in smartstream.yaml (`schema.table: {exclude: true}`)."
 
 
 class NoTables(SourceError):
@@ -189,6 +206,16 @@ class CopyFailed(SourceError):
     hint = (
         "The message says what PostgreSQL answered. Put that right (a function that a type needs, "
         "say), or exclude the table in smartstream.yaml, and start SmartStream again."
+    )
+
+
+class ValueTooLarge(SourceError):
+    """A row is larger than PostgreSQL can send: 1 GB as text, where a bytea takes two digits a byte."""
+
+    retry = Retry.OPERATOR
+    hint = (
+        "Make the value smaller, or exclude its table in smartstream.yaml; then run `smartstream resync`: "
+        "the change stays in the WAL, and no reader can get past it."
     )
 
 

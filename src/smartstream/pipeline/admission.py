@@ -9,9 +9,10 @@ from typing import Any
 
 import psycopg
 
-from smartstream.capture import catalog
+from smartstream.capture import published
+from smartstream.capture.names import clashes, in_log
 from smartstream.config import Settings, matches, rules_of
-from smartstream.errors import NoTables, SchemaFrozen, TableWithoutKey
+from smartstream.errors import NoTables, SchemaFrozen, TablesClash, TableWithoutKey
 from smartstream.manifest import TableState
 from smartstream.quality.config import SchemaContract
 from smartstream.quality.contracted import decision_on
@@ -22,17 +23,22 @@ _LOG = logging.getLogger(__name__)
 
 
 def discover(
-    connection: psycopg.Connection[Any], settings: Settings, *, strict: bool = True
+    connection: psycopg.Connection[Any],
+    settings: Settings,
+    known: Mapping[str, TableState],
+    *,
+    strict: bool = True,
 ) -> list[TableSchema]:
     """The source's tables that the configuration wants.
 
     Args:
-        strict: raise when a wanted table has no key, or when there is none at all;
-            otherwise such tables are left out with a warning.
+        known: the tables that the log knows: what they are called in the lake is taken.
+        strict: raise when a wanted table has no key or no name of its own, or when there is
+            none at all; otherwise such tables are left out with a warning.
     Raises:
-        TableWithoutKey, NoTables: see ``strict``.
+        TableWithoutKey, TablesClash, NoTables: see ``strict``.
     """
-    found = catalog.discover(connection, partial(matches, settings))
+    found = published.discover(connection, settings.source, partial(matches, settings))
     if found.keyless:
         reasons = "; ".join(f"{table.id}: {table.reason}" for table in found.keyless)
         message = f"Without a key that changes carry: {reasons}."
@@ -40,8 +46,27 @@ def discover(
             raise TableWithoutKey(message)
         _LOG.warning("left out: %s", message)
     if strict and not found.tables:
-        raise NoTables("No table of the source matches `tables:` in the configuration.")
-    return list(found.tables)
+        raise NoTables(f"No table of the source matches {', '.join(map(settings.place, settings.tables))}.")
+    return _apart(found.tables, known, strict=strict)
+
+
+def _apart(
+    tables: Sequence[TableSchema], known: Mapping[str, TableState], *, strict: bool
+) -> list[TableSchema]:
+    """The tables that no other one of the lake could be taken for.
+
+    Raises:
+        TablesClash: there are others; see ``discover``.
+    """
+    found = clashes(tables, in_log(known.values()))
+    if not found:
+        return list(tables)
+    message = "; ".join(clash.reason for clash in found)
+    if strict:
+        raise TablesClash(f"{message}.")
+    _LOG.warning("left out: %s", message)
+    left_out = {clash.table.oid for clash in found}
+    return [table for table in tables if table.oid not in left_out]
 
 
 def admitted(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 
 from smartstream.errors import NoTables, SmartStreamError
-from smartstream.manifest import EntryKind
+from smartstream.manifest import EntryKind, TableState
 from smartstream.pipeline.journal import Item
 from smartstream.pipeline.parts import Part, parts_of
 from smartstream.pipeline.requests import Answer, Request, answer
@@ -81,6 +81,10 @@ class ApplyLoop:
             outdated = table.writer.table.position.rules != table.writer.rules_version
             if outdated and table.exact(self.applied_seq):
                 table.begin_rebuild()
+
+    def known(self) -> Mapping[str, TableState]:
+        """The tables that the log knows."""
+        return self._journal.state.tables
 
     def tables(self) -> list[TrustedTable]:
         """The tables opened so far, with their quarantines."""

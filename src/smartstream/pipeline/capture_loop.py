@@ -6,30 +6,31 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from functools import cache, partial
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smartstream.capture import catalog, identity, published, slot
+from smartstream.capture import catalog, published, slot
 from smartstream.capture.alignment import align, look_alike
 from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn, restart_is_near
 from smartstream.capture.connect import connect
 from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, split_at_last_commit
 from smartstream.capture.reader import SlotReader
 from smartstream.capture.replication import StreamingReader
-from smartstream.capture.values import changelog
+from smartstream.capture.values import changelog, lacks_values
 from smartstream.change import COMMIT_LSN
 from smartstream.config import Settings
 from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline.batch import Batch, describe
 from smartstream.pipeline.coverage import Coverage
-from smartstream.pipeline.drift import Drift
+from smartstream.pipeline.drift import Drift, copied_otherwise
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.rewrites import Rewrites
+from smartstream.pipeline.successor import check_source
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.raw.writer import RawWriter
 from smartstream.schema import TableSchema
@@ -117,21 +118,13 @@ class CaptureLoop:
         self._forget_open()
         self._leave.clear()
         with connect(self._source, impatient=True) as self._catalog:
-            self._check_source()
+            check_source(self._source, self._catalog, self._journal)
             reader = self._open_reader(until())
             try:
                 slot.check_opened(self._catalog, self._source.slot.name, self._journal.state)
                 self._read_on(reader, until)
             finally:
                 reader.close()
-
-    def _check_source(self) -> None:
-        """Make sure that it is the same server, or its successor; the log remembers a successor."""
-        state = self._journal.state
-        mark = identity.check(self._source, self._catalog, state)
-        if mark != state.source:
-            _LOG.warning("the source is on timeline %d now", mark.timeline)
-            self._journal.append(EntryKind.CHANGES, lsn=state.durable_lsn, detail={"source": asdict(mark)})
 
     def _open_reader(self, target: int | None) -> SlotReader:
         """The reader that suits the backlog; waits for the slot to be released."""
@@ -220,6 +213,8 @@ class CaptureLoop:
         rows = changelog(block, schema)
         if copied_at:
             rows = rows.filter(pc.greater(rows[COMMIT_LSN], copied_at))
+        if lacks_values(rows):  # an update that a row filter made an insert of
+            return self._copy_from_here(schema)
         self._batch.add(schema, rows)
         self._meter.captured(rows.num_rows)
 
@@ -237,14 +232,12 @@ class CaptureLoop:
     def _resolve(self, known: TableSchema, relation: Relation) -> TableSchema | None:
         """Follow the table to the schema that a Relation message announces."""
         current = published.table_schema(self._catalog, self._source, relation.oid)
-        schema = align(
-            relation, known, current, lambda oid, typmod: catalog.pg_type(self._catalog, oid, typmod)
-        )
+        # 1,600 columns have a few types: each is asked for once.
+        schema = align(relation, known, current, cache(partial(catalog.pg_type, self._catalog)))
         if schema is not None:
             return self._evolve(known, schema)
-        if current is not None:  # what happened in between can't be told: copy the table anew
-            self._copied_at[relation.oid] = flushed_wal_lsn(self._catalog)  # all that was read is before
-            self._copy_anew(current)
+        if current is not None:
+            self._copy_from_here(current)
         return None
 
     def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema:
@@ -269,6 +262,11 @@ class CaptureLoop:
             _LOG.info("schema of %s changed: %s", schema.id, describe(change))
         self._tables.put(schema)
         return schema
+
+    def _copy_from_here(self, schema: TableSchema) -> None:
+        """Copy a table anew of which the stream does not tell what happened."""
+        self._copied_at[schema.oid] = flushed_wal_lsn(self._catalog)  # all that was read is before
+        self._copy_anew(schema)
 
     def _copy_anew(self, schema: TableSchema) -> None:
         """Begin a new generation; what was read of the table is in its snapshot."""
@@ -367,9 +365,12 @@ class CaptureLoop:
         """Follow schema changes that no row change has announced."""
         for schema in self.drift.take(self.progress_lsn):
             known = self._tables.get(schema.oid)
-            if known == schema:
+            older = known == schema and copied_otherwise(self._journal.state, schema)
+            if known == schema and not older:
                 continue
-            if known is None or known.id != schema.id:  # another table has this name now, or this one another
+            if (
+                older or known is None or known.id != schema.id
+            ):  # another table has this name now, or this one another
                 passed = max(self.progress_lsn, self._journal.state.durable_lsn)
                 self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
                 self._copy_again(schema)

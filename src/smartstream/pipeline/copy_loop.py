@@ -6,13 +6,15 @@ import logging
 import queue
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from smartstream.capture import catalog, snapshot
+from smartstream.capture import published, snapshot
 from smartstream.capture.catchup import reached_lsn
-from smartstream.capture.connect import adbc_connect, connect
+from smartstream.capture.connect import connect
+from smartstream.capture.copy_sessions import CopySessions
 from smartstream.capture.transactions import Barrier, barrier, wait_until_copyable
 from smartstream.config import Settings
 from smartstream.errors import CopyFailed, Retry, SmartStreamError, TableRewritten
@@ -47,6 +49,7 @@ class Copy:
     left: list[int] = field(default_factory=list)  # to be queued when it is settled
     lock: threading.Lock = field(default_factory=threading.Lock)
     barrier: Barrier | None = None
+    condition: str | None = None  # of the rows that the publication sends
     settled: bool = False  # what is older than the copy is in it or in the stream
     superseded: bool = False  # a newer generation has begun
 
@@ -59,8 +62,8 @@ class CopyLoop:
     ) -> None:
         self._settings, self._source = settings, settings.source
         self._journal, self._writer, self._meter, self._stop = journal, writer, meter, stop
-        self._tasks: queue.Queue[tuple[Copy, int]] = queue.Queue()
-        self._lock = threading.Lock()
+        self._tasks: queue.Queue[tuple[Copy, int] | None] = queue.Queue()
+        self._lock, self._beginning = threading.Lock(), threading.RLock()
         self._current: dict[str, Copy] = {}
         self._failures: dict[str, tuple[object, int]] = {}  # by table: what failed, how often in a row
 
@@ -71,6 +74,11 @@ class CopyLoop:
             accept: the table's contract holds it to this shape from here on, instead of
                 the one that it was held to before.
         """
+        with self._beginning:  # two of one table at once would be the same generation
+            self._begin(schema, accept=accept)
+
+    def _begin(self, schema: TableSchema, *, accept: bool) -> None:
+        """See ``start``."""
         with connect(self._source) as connection:
             plan = snapshot.plan(connection, schema, self._settings.limits.copy_chunk_bytes)
         known = self._journal.state.tables.get(schema.id)
@@ -98,13 +106,23 @@ class CopyLoop:
 
     def run_worker(self) -> None:
         """Copy chunks until ``stop`` is set; several threads may run this."""
-        while not self._stop.is_set():
-            try:
-                copy, chunk = self._tasks.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if not copy.superseded:
-                self._attempt(copy, chunk)
+        with closing(CopySessions(self._source)) as sessions:
+            while not self._stop.is_set():
+                try:
+                    task = self._tasks.get_nowait()
+                except queue.Empty:
+                    sessions.close()
+                    task = self._tasks.get()
+                if task is None:
+                    self._tasks.put(None)  # for the next worker
+                    return
+                copy, chunk = task
+                if not copy.superseded:
+                    self._attempt(copy, chunk, sessions)
+
+    def wake(self) -> None:
+        """Let workers without work see that ``stop`` is set."""
+        self._tasks.put(None)
 
     def _enqueue(self, copy: Copy) -> None:
         """Queue what is left of a copy; its last chunk ends it."""
@@ -117,58 +135,71 @@ class CopyLoop:
         # One, until the table may be copied; -1: only its end is missing.
         self._tasks.put((copy, copy.left.pop(0) if copy.left else -1))
 
-    def _attempt(self, copy: Copy, chunk: int) -> None:
+    def _attempt(self, copy: Copy, chunk: int, sessions: CopySessions) -> None:
         """Copy one chunk; when the source is away for a while, try again later."""
         try:
             if not copy.settled:
-                self._settle(copy)
+                self._settle(copy, sessions)
             if chunk >= 0:
-                self._copy_chunk(copy, chunk)
+                self._copy_chunk(copy, chunk, sessions)
             if len(copy.done) >= len(copy.chunks):
-                self._finish(copy)
+                self._finish(copy, sessions)
         except TableRewritten as error:
+            sessions.close()
             _LOG.warning("copy of %s starts over: %s", copy.schema.id, error)
             self._restart(copy, error)
         except SmartStreamError as error:
             if error.retry is not Retry.TRANSIENT:
                 raise
+            sessions.close()
             _LOG.warning("copy of %s interrupted, trying again: %s", copy.schema.id, error)
             self._tasks.put((copy, chunk))
             self._stop.wait(BACKOFF_S)
 
-    def _settle(self, copy: Copy) -> None:
+    def _settle(self, copy: Copy, sessions: CopySessions) -> None:
         """Wait for transactions that neither the copy nor the stream would show."""
         with copy.lock:
             if copy.settled:
                 return
-            with connect(self._source) as connection:
-                if copy.barrier is None:
-                    copy.barrier = barrier(connection)
-                wait_until_copyable(
-                    connection, copy.schema.oid, copy.barrier, OLDER_TRANSACTIONS_WAIT_S, stop=self._stop
-                )
+            connection = sessions.plain()
+            copy.condition = published.condition(connection, self._source, copy.schema)
+            if copy.barrier is None:
+                copy.barrier = barrier(connection)
+            wait_until_copyable(
+                connection, copy.schema.oid, copy.barrier, OLDER_TRANSACTIONS_WAIT_S, stop=self._stop
+            )
             copy.settled = True
             for chunk in copy.left:
                 self._tasks.put((copy, chunk))
 
-    def _copy_chunk(self, copy: Copy, chunk: int) -> None:
+    def _copy_chunk(self, copy: Copy, chunk: int, sessions: CopySessions) -> None:
         """Read one chunk, write it, record it."""
-        with adbc_connect(self._source) as bulk:
-            parts = snapshot.read_chunk(
-                bulk, copy.schema, copy.chunks[chunk], copy_lsn=copy.copy_lsn, filenode=copy.filenode
-            )
+        parts = snapshot.read_chunk(
+            sessions.bulk(),
+            copy.schema,
+            copy.chunks[chunk],
+            copy_lsn=copy.copy_lsn,
+            filenode=copy.filenode,
+            condition=copy.condition,
+        )
+        with closing(parts):
             self._record(copy, chunk, parts)
 
     def _record(self, copy: Copy, chunk: int, parts: Iterable[pa.Table]) -> None:
         """Make a chunk's rows durable, then the entry that says so."""
         files: list[RawFile] = []
         payload: dict[str, tuple[TableSchema, pa.Table]] = {}
+        size = 0
         for rows in parts:
             if self._stop.is_set() or copy.superseded:
                 return
             file = self._writer.write(copy.schema, rows)
             files.append(file)
-            payload[file.path] = (copy.schema, rows)
+            size += rows.nbytes
+            if size <= self._settings.limits.queue_bytes:
+                payload[file.path] = (copy.schema, rows)
+            else:  # the journal would not keep it: chunks are cut without knowing what is TOASTed
+                payload.clear()
         with copy.lock:
             if copy.superseded:
                 return
@@ -183,22 +214,27 @@ class CopyLoop:
             copy.done.add(chunk)
         self._meter.copied(copy.schema.id, sum(file.row_count for file in files))
 
-    def _finish(self, copy: Copy) -> None:
+    def _finish(self, copy: Copy, sessions: CopySessions) -> None:
         """Sweep up rows that moved between chunks, then end the copy (once)."""
         with self._lock:
             if copy.superseded or self._current.get(copy.schema.id) is not copy:
                 return
             del self._current[copy.schema.id]
-        with connect(self._source) as connection:
-            if snapshot.needs_sweep(connection, copy.schema) and len(copy.done) == len(copy.chunks):
-                with adbc_connect(self._source) as bulk:
-                    parts = snapshot.read_sweep(
-                        bulk, copy.schema, xmin=copy.xmin, copy_lsn=copy.copy_lsn, filenode=copy.filenode
-                    )
-                    self._record(copy, len(copy.chunks), parts)
-            if self._stop.is_set() or copy.superseded:
-                return
-            lsn = reached_lsn(connection)
+        connection = sessions.plain()
+        if snapshot.needs_sweep(connection, copy.schema) and len(copy.done) == len(copy.chunks):
+            parts = snapshot.read_sweep(
+                sessions.bulk(),
+                copy.schema,
+                xmin=copy.xmin,
+                copy_lsn=copy.copy_lsn,
+                filenode=copy.filenode,
+                condition=copy.condition,
+            )
+            with closing(parts):
+                self._record(copy, len(copy.chunks), parts)
+        if self._stop.is_set() or copy.superseded:
+            return
+        lsn = reached_lsn(connection)
         detail = {"generation": copy.generation}
         self._journal.append(EntryKind.COPY_END, lsn=lsn, table=copy.schema.id, detail=detail)
 
@@ -208,12 +244,25 @@ class CopyLoop:
         Raises:
             CopyFailed: that is how it was; it fails for good.
         """
-        if copy.superseded:
-            return
-        with connect(self._source) as connection:
-            schema = catalog.table_schema(connection, copy.schema.oid)
-        if schema is None:
-            return
+        with connect(self._source) as connection, self._beginning:
+            # Under the lock: what is seen now is not older than what another copy has begun with.
+            if copy.superseded:
+                return
+            schema = published.table_schema(connection, self._source, copy.schema.oid)
+            if schema is None:
+                return
+            self._count_failure(copy, schema, error)
+            try:
+                self.start(schema)
+            except TableRewritten as gone:  # a table of that name will be found, if there is one
+                _LOG.warning("copy of %s ends: %s", schema.id, gone)
+
+    def _count_failure(self, copy: Copy, schema: TableSchema, error: TableRewritten) -> None:
+        """Wait a moment before the same is tried again, and give up at last.
+
+        Raises:
+            CopyFailed: it fails for good.
+        """
         failed = (schema, copy.filenode, str(error))
         same, count = self._failures.get(schema.id, (None, 0))
         count = count + 1 if same == failed else 1
@@ -225,10 +274,6 @@ class CopyLoop:
             ) from error
         if count > 1:
             self._stop.wait(RESTART_WAIT_S)
-        try:
-            self.start(schema)
-        except TableRewritten as gone:  # a table of that name will be found, if there is one
-            _LOG.warning("copy of %s ends: %s", schema.id, gone)
 
 
 def _unfinished(table: TableState) -> Copy:

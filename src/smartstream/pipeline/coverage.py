@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from smartstream.capture import publication
+from smartstream.config import Source
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.recopies import Recopies
 from smartstream.schema import TableSchema
@@ -24,12 +25,12 @@ _LOG = logging.getLogger(__name__)
 class Coverage:
     """Looks at the publication, and finds the tables that it left out; two threads may do so."""
 
-    def __init__(self, journal: Journal, name: str, copy_anew: Callable[[TableSchema], None]) -> None:
+    def __init__(self, journal: Journal, source: Source, copy_anew: Callable[[TableSchema], None]) -> None:
         self.gaps = Recopies(journal, "published", copy_anew)
-        self._journal, self._name = journal, name
+        self._journal, self._name, self._managed = journal, source.publication, source.manage_publication
 
     def look(self, connection: psycopg.Connection[Any], tables: Sequence[TableSchema]) -> None:
-        """Make the publication whole again, and note what it may have left out.
+        """Make the publication whole again if it is ours, and note what it may have left out.
 
         Args:
             tables: all that are captured, as they are now.
@@ -41,6 +42,9 @@ class Coverage:
         state = self._journal.state
         whole = all(state.published.get(str(oid)) == found.get(str(oid), "") for oid in oids)
         if whole and not self.gaps.found:
+            return
+        if not self._managed:
+            self._note(connection, tables, found)
             return
         change = publication.ensure(connection, self._name, tables)
         if change.altered or change.added or change.created:

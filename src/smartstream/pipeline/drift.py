@@ -8,7 +8,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from smartstream.manifest import LakeState
 from smartstream.schema import TableSchema
+from smartstream.transform.evolution import compare
 
 
 @dataclass(slots=True)
@@ -33,3 +35,9 @@ class Drift:
 
     def __bool__(self) -> bool:
         return bool(self._seen)
+
+
+def copied_otherwise(state: LakeState, schema: TableSchema) -> bool:
+    """Whether the log has other columns: a copy was begun with an older look at the table."""
+    logged = state.tables.get(schema.id)
+    return logged is not None and bool(compare(TableSchema.from_json(logged.schema), schema))

@@ -135,11 +135,13 @@ def forecast(settings: Settings, *, clock: Callable[[], datetime]) -> Forecast:
     log = ManifestLog(open_store(settings.lake), clock)
     state = log.load()
     with connect(settings.source) as connection:
-        found = discover(connection, settings)
+        found = discover(connection, settings, state.tables)
         info = slot.inspect(connection, settings.source.slot.name)
         tables = _Tables(settings, log, connection)
         followed = [schema for schema in found if tables.look_at(schema)]
-        change = publication.preview(connection, settings.source.publication, followed)
+        change = PublicationChange()
+        if settings.source.manage_publication:
+            change = publication.preview(connection, settings.source.publication, followed)
     tables.look_at_lake()
     return Forecast(
         running=info is not None and info.active,

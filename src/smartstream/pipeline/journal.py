@@ -88,7 +88,7 @@ class Journal:
         """Return the next items, in order; empty when none came within ``timeout_s``.
 
         Args:
-            bytes_max: of raw files; a single item may be larger.
+            bytes_max: of raw files, by weight; a single item may be larger.
         """
         with self._condition:
             if not self._items:
@@ -96,7 +96,7 @@ class Journal:
             taken: list[Item] = []
             size = 0
             while self._items and len(taken) < count_max:
-                size += sum(file.size_bytes for file in self._items[0].entry.files)
+                size += sum(file.weight_bytes for file in self._items[0].entry.files)
                 if taken and size > bytes_max:
                     break
                 item = self._items.popleft()

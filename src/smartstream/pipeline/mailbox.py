@@ -60,7 +60,8 @@ class Mailbox:
         """Begin a new generation of a table beside all else; readers keep the old rows until its swap."""
         try:
             with connect(self._settings.source, impatient=True) as connection:
-                found = {one.id: one for one in discover(connection, self._settings, strict=False)}
+                followed = discover(connection, self._settings, self._apply.known(), strict=False)
+            found = {one.id: one for one in followed}
             if table not in found:
                 raise NoTables(f"{table} is not a captured table")
             self._copies.start(found[table], accept=True)

@@ -19,7 +19,7 @@ from smartstream.schema import TableSchema
 from smartstream.transform.partition import can_partition
 
 MEMORY_PER_RAW_BYTE = 40
-"""Memory that folding takes for each byte of a compressed raw file; past the limit it slices."""
+"""Memory that folding takes for each byte of a raw file's weight; past the limit it slices."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def grouped(parts: list[Part], bytes_max: int) -> Iterator[list[Part]]:
             yield group
             group, size = [], 0
         group.append(part)
-        size += part.file.size_bytes
+        size += part.file.weight_bytes
     if group:
         yield group
 

@@ -33,6 +33,7 @@ from smartstream.pipeline.admission import admitted, discover, has_begun, undone
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.pipeline.drift import copied_otherwise
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.mailbox import Mailbox
 from smartstream.pipeline.maintenance_loop import MaintenanceLoop
@@ -106,8 +107,7 @@ class Pipeline:
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
         )
         self._coverage, self._rewrites, self._drift = capture.coverage, capture.rewrites, capture.drift
-        iceberg = open_catalog(self._settings.lake)
-        limits = self._settings.limits
+        iceberg, limits = open_catalog(self._settings.lake), self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
         look_up = partial(_rows_as_of, log, store)
         writers = Writers(self._settings, iceberg, engine, look_up, lambda: log.state.tables)
@@ -200,7 +200,7 @@ class Pipeline:
             known = log.state.tables
             found = admitted(
                 self._settings,
-                discover(connection, self._settings),
+                discover(connection, self._settings, known),
                 known,
                 lsn=current_wal_lsn(connection),
                 begun=has_begun(known),
@@ -301,7 +301,7 @@ class Pipeline:
         assert self._journal is not None
         try:
             with connect(self._settings.source, impatient=True) as connection:
-                found = discover(connection, self._settings, strict=False)
+                found = discover(connection, self._settings, self._journal.state.tables, strict=False)
                 lsn = current_wal_lsn(connection)
                 found = admitted(self._settings, found, self._journal.state.tables, lsn=lsn, begun=True)
                 self._meter.source_lsn = lsn
@@ -319,7 +319,7 @@ class Pipeline:
             return
         for schema in found:
             known = self._tables.get(schema.oid)
-            if known == schema:
+            if known == schema and not copied_otherwise(self._journal.state, schema):
                 continue
             if known is not None or schema.id in self._journal.state.tables:
                 self._drift.report(schema, lsn)

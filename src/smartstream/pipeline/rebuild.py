@@ -64,7 +64,7 @@ class Rebuild:
         staged = Staged(truncate=True)
         self.writer.begin_anew(self.schema)
         pieces = self._pieces(files, fills, store)
-        size = sum(file.size_bytes for file in files)
+        size = sum(file.weight_bytes for file in files)
         slice_count = min(SLICES_MAX, 1 + size * MEMORY_PER_RAW_BYTE // memory_bytes)
         if slice_count == 1 or not all(divisible(store, file) for file in files):
             self._stage(list(pieces), staged)

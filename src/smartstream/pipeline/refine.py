@@ -23,6 +23,7 @@ from smartstream.pipeline.quarantine import Quarantine
 from smartstream.quality.contracted import Rules
 from smartstream.schema import TRUSTED_LSN, TableSchema
 from smartstream.transform import shape
+from smartstream.transform.carry import narrowed
 from smartstream.transform.fold import Missing, NetChanges, fill, fold, origins, replace_values, wanted_keys
 from smartstream.transform.keys import concat_keys, find_keys, key_ids
 from smartstream.transform.rows import trusted_rows
@@ -198,7 +199,7 @@ class Refinery:
         if not len(bad):
             return self._held_schema.empty_table()
         index = pa.array(bad)
-        rows, stamps = self._as_in_the_source(_narrowed(net, bad)), net.stamps.take(index)
+        rows, stamps = self._as_in_the_source(narrowed(net, bad)), net.stamps.take(index)
         dropped = pa.array(cleaned.verdict[bad] == Verdict.DROP)
         columns: dict[str, Any] = {name: rows[name] for name in self._schema.key}
         columns |= {
@@ -262,7 +263,7 @@ class Refinery:
             untouched.extend(pending[find_keys(earlier.keys, wanted, self._schema.key) < 0].tolist())
             at = find_keys(earlier.upserts, wanted, self._schema.key)
             pending = pending[at >= 0]
-            _, _, cleaned = self._cleaned(_narrowed(earlier, at[at >= 0]), exact=exact)
+            _, _, cleaned = self._cleaned(narrowed(earlier, at[at >= 0]), exact=exact)
             good = cleaned.rows.filter(pa.array(cleaned.verdict == Verdict.GOOD))
             index = find_keys(good, keys.take(pa.array(pending)), self._schema.key)
             found.append(_stale(good.take(pa.array(index[index >= 0])), stale, pending[index >= 0]))
@@ -274,19 +275,6 @@ class Refinery:
             index = find_keys(old, wanted, self._schema.key)
             found.append(_stale(old.take(pa.array(index[index >= 0])), stale, numbers[index >= 0]))
         return pa.concat_tables([self.shape.trusted_schema().empty_table(), *found])
-
-
-def _narrowed(net: NetChanges, rows: Ints) -> NetChanges:
-    """The same for some of its upserts, in their order."""
-    kept = np.zeros(len(net.upserts), np.bool_)
-    kept[rows] = True
-    numbers, mask = np.cumsum(kept) - 1, pa.array(kept)
-    missing = tuple(
-        Missing(one.column, numbers[one.rows[here]], one.origin_keys.filter(pa.array(here)))
-        for one in net.missing
-        if (here := kept[one.rows]).any()
-    )
-    return replace(net, upserts=net.upserts.filter(mask), stamps=net.stamps.filter(mask), missing=missing)
 
 
 def _renumbered(carried: _Carried, kept: Mask) -> _Carried:

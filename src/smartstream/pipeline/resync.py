@@ -86,7 +86,7 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
                 f"slot {settings.source.slot.name} is being read: a pipeline is running",
                 hint="Stop `smartstream run`, resync, and start it again; one by one, tables need no stop.",
             )
-        found = {schema.id: schema for schema in discover(connection, settings)}
+        found = {schema.id: schema for schema in discover(connection, settings, log.state.tables)}
         unknown = [name for name in tables if name not in found]
         if unknown:
             raise NoTables(f"not among the captured tables: {', '.join(unknown)}")
@@ -102,7 +102,8 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
         for schema in followed:
             copies.start(schema, accept=True)
         if not tables:
-            publication.ensure(connection, settings.source.publication, followed)
+            if settings.source.manage_publication:
+                publication.ensure(connection, settings.source.publication, followed)
             if info is not None:
                 slot.drop(connection, settings.source.slot.name)
             oids = [schema.oid for schema in followed]

@@ -323,7 +323,7 @@ class TableApplier:
 
     def _slice_count(self, parts: list[Part]) -> int:
         """How many slices keep within memory, if the parts can be cut."""
-        size = sum(part.file.size_bytes for part in parts if part.loaded is None)
+        size = sum(part.file.weight_bytes for part in parts if part.loaded is None)
         slices = 1 + size // self._around.group_bytes_max
         if slices == 1 or not self.writer.divisible:
             return 1

@@ -15,8 +15,9 @@ from smartstream.pipeline.refine import Refinery
 from smartstream.quality.contracted import ContractedRules
 from smartstream.quality.schema_contract import rejudges
 from smartstream.schema import TableSchema
+from smartstream.transform.carry import filled_by_piece
 from smartstream.transform.dedupe import Mask
-from smartstream.transform.fold import NetChanges, fill, fold, wanted_keys
+from smartstream.transform.fold import NetChanges, fold, wanted_keys
 from smartstream.transform.rows import project, trusted_rows
 from smartstream.trusted.table import Located, Position, TrustedTable
 
@@ -128,7 +129,7 @@ class TableWriter:
     def stage_copy(self, batches: Iterable[pa.Table], staged: Staged) -> None:
         """Add rows of a snapshot copy, which replaces every present row."""
         staged.truncate = True
-        staged.add.extend(self.table.write(self._copied(rows, staged) for rows in batches))
+        staged.add.extend(self.table.write(piece for rows in batches for piece in self._copied(rows, staged)))
 
     def stage(self, changelog: pa.Table, staged: Staged, *, exact: bool) -> None:
         """Add the net effect of changes.
@@ -143,9 +144,7 @@ class TableWriter:
             staged.touched.append(net.keys)
         if not staged.truncate:
             staged.delete.append(self.table.locate(net.keys))
-        upserts = self._upserts(net, changelog, staged, exact=exact)
-        if upserts.num_rows:
-            staged.add.extend(self.table.write(upserts))
+        staged.add.extend(self.table.write(self._upserts(net, changelog, staged, exact=exact)))
 
     def commit(self, staged: Staged, position: Position) -> None:
         """Make everything staged visible: the quarantine's part, then the trusted table's."""
@@ -207,7 +206,7 @@ class TableWriter:
         self.table.discard(staged.add)
         staged.add = kept
 
-    def _copied(self, rows: pa.Table, staged: Staged) -> pa.Table:
+    def _copied(self, rows: pa.Table, staged: Staged) -> Iterator[pa.Table]:
         """What the trusted table has of rows of a snapshot copy."""
         rows = self._named(rows)
         upserts = trusted_rows(rows, self._schema)
@@ -215,19 +214,23 @@ class TableWriter:
         net = NetChanges(upserts, keys, rows.select([OP, COMMIT_TS]), truncate=True)
         return self._upserts(net, rows, staged, exact=True)
 
-    def _upserts(self, net: NetChanges, changelog: pa.Table, staged: Staged, *, exact: bool) -> pa.Table:
-        """The complete rows for the trusted table."""
+    def _upserts(
+        self, net: NetChanges, changelog: pa.Table, staged: Staged, *, exact: bool
+    ) -> Iterator[pa.Table]:
+        """The complete rows for the trusted table, in pieces."""
         if self._refinery is not None:
-            return self._refined(net, changelog, staged, exact=exact)
-        return self._completed(net, staged, exact=exact) if net.missing else net.upserts
+            yield self._refined(net, changelog, staged, exact=exact)
+        elif net.missing:
+            yield from self._completed(net, staged, exact=exact)
+        else:
+            yield net.upserts
 
-    def _completed(self, net: NetChanges, staged: Staged, *, exact: bool) -> pa.Table:
+    def _completed(self, net: NetChanges, staged: Staged, *, exact: bool) -> Iterator[pa.Table]:
         """The upserts with the values that updates left out, from the trusted table."""
         columns = sorted({missing.column for missing in net.missing})
-        old_rows = self.table.read(self.table.locate(wanted_keys(net, self._schema)), [*columns, UNTYPED])
-        filled = fill(net, old_rows, self._schema, exact=exact)
-        staged.unresolved.append(filled.unresolved)
-        return filled.upserts
+        located = self.table.locate(wanted_keys(net, self._schema))
+        old_rows = self.table.read_pieces(located, [*columns, UNTYPED])
+        return filled_by_piece(net, old_rows, self._schema, exact=exact, lost=staged.unresolved)
 
     def _refined(self, net: NetChanges, changelog: pa.Table, staged: Staged, *, exact: bool) -> pa.Table:
         """The upserts that the rules let pass; the others are staged for the quarantine."""

@@ -50,16 +50,22 @@ def evaluate(
     now = clock()
     found = []
     for table_id, of_table in checks.items():
-        table = lake.trusted(lake_name(table_id))
+        table = lake.trusted(lake_name(lake, table_id))
         if table is not None and table.snapshot_id is not None and of_table:
             found.extend(_Turn(lake, table_id, table, now).results(of_table))
     return found
 
 
-def lake_name(table_id: str) -> str:
-    """The name of a source table in the lake."""
-    schema, _, name = table_id.partition(".")
-    return TableSchema(0, schema, name, (), ()).lake_name
+def lake_name(lake: QualityLake, table_id: str) -> str:
+    """The name of the source table ``schema.name`` in the lake; both parts may have dots of their own."""
+    parts = table_id.split(".")
+    splits = [(".".join(parts[:count]), ".".join(parts[count:])) for count in range(1, len(parts))]
+    names = [TableSchema(0, schema, name, (), ()).lake_name for schema, name in splits]
+    for name in names[1:]:
+        table = lake.trusted(name)
+        if table is not None and table.schema.id == table_id:
+            return name
+    return names[0]
 
 
 def stop_of(results: Sequence[Result]) -> QualityStop | None:
@@ -135,7 +141,7 @@ class _Turn:
             if check.metric is Metric.DUPLICATE_VALUES:
                 sql = duplicates_sql(check, table.types, table.relation)
             else:
-                other = self._lake.trusted(lake_name(str(check.arguments.table)))
+                other = self._lake.trusted(lake_name(self._lake, str(check.arguments.table)))
                 if other is None:
                     return _Measured(None, rows, f"there is no trusted table {check.arguments.table}")
                 key = other.schema.key

@@ -113,10 +113,14 @@ class HeldRow:
 
 
 class HeldRows:
-    """The quarantines of a lake as they are when this is made; a context manager."""
+    """The quarantines of a lake as they are when this is made; a context manager.
 
-    def __init__(self, settings: LakeQuerySettings) -> None:
-        self._connection = open_lake(settings)
+    With ``count_only`` for ``counts_of`` alone: trusted tables are not looked at.
+    """
+
+    def __init__(self, settings: LakeQuerySettings, *, count_only: bool = False) -> None:
+        namespaces = (QUARANTINE,) if count_only else (TRUSTED, QUARANTINE)
+        self._connection = open_lake(settings, namespaces=namespaces)
         self._names = {
             (schema, name)
             for schema, name in self._connection.execute(
@@ -215,9 +219,10 @@ def captured_table(settings: Settings, state: LakeState, name: str) -> TableSche
         QueryError: the lake has none of that name.
     """
     schemas = [in_lake(settings, table) for table in state.tables.values()]
-    for schema in schemas:
-        if name in (schema.id, schema.lake_name):
-            return schema
+    called = {schema.lake_name: schema for schema in schemas}
+    called |= {schema.id: schema for schema in schemas}  # a table of public may be called a.b, too
+    if name in called:
+        return called[name]
     known = sorted({text for schema in schemas for text in (schema.id, schema.lake_name)})
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"Did you mean {close[0]}? " if close else ""

@@ -139,6 +139,6 @@ def summary(settings: Any) -> QualitySummary:
 
 def _snapshots(lake: QualityLake, table: str) -> tuple[int | None, int | None]:
     """The snapshots of a table and of its quarantine."""
-    name = lake_name(table)
+    name = lake_name(lake, table)
     trusted, held = lake.trusted(name), lake.quarantine(name)
     return (trusted.snapshot_id if trusted else None, held.snapshot_id if held else None)

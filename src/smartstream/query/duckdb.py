@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,13 @@ from pyiceberg.table import Table
 
 from smartstream.query.as_of import Moment
 from smartstream.query.cleaning import rules_for_past
-from smartstream.query.history import HistoryTables, mentions_history
-from smartstream.query.relation import local_path, pattern, relation
+from smartstream.query.history import HistoryTables, mentions_history, names_table
+from smartstream.query.relation import local_path, pattern, relation, unread
 from smartstream.query.remote import register_s3
 from smartstream.raw.store import open_store
 from smartstream.sql_text import literal, quoted
 from smartstream.trusted.catalog import NAMESPACES, TRUSTED, lake_errors, open_catalog
-from smartstream.trusted.plan import plan, s3_filesystem
+from smartstream.trusted.plan import live_columns, plan, s3_filesystem
 
 
 class Limits(Protocol):
@@ -42,7 +42,11 @@ class LakeQuerySettings(Protocol):
 
 
 def open_lake(
-    settings: LakeQuerySettings, statement: str = "", *, as_of: Moment | None = None
+    settings: LakeQuerySettings,
+    statement: str = "",
+    *,
+    as_of: Moment | None = None,
+    namespaces: Sequence[str] = NAMESPACES,
 ) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection with every table of the lake as a view.
 
@@ -53,8 +57,10 @@ def open_lake(
     that writes into the warehouse: ``run_sql`` does.
 
     Args:
-        statement: that will be run: ``history.<table>`` can be read where it names one.
+        statement: that will be run: only tables that it names can be read, ``history.<table>``
+            too; of the others it sees the columns.  All tables of the present if it is empty.
         as_of: show trusted tables, and nothing else, as they were; ``statement`` must name them.
+        namespaces: whose present tables are wanted.
     Raises:
         CatalogUnavailable, TableCorrupt, LakeNotWritable: as the lake reports.
         PastUnknown, NotDurable: what ``statement`` asks of the past is not known.
@@ -63,7 +69,7 @@ def open_lake(
     catalog = open_catalog(settings.lake)
     connection = engine(settings.limits)
     if as_of is None:
-        _add_present(connection, catalog)
+        _add_present(connection, catalog, statement, namespaces)
     if as_of is not None or mentions_history(statement):
         past = HistoryTables(connection, open_store(settings.lake), rules_for_past(settings))
         if as_of is None:
@@ -74,14 +80,20 @@ def open_lake(
     return connection
 
 
-def _add_present(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
-    """Views of all tables as they are now."""
+def _add_present(
+    connection: duckdb.DuckDBPyConnection, catalog: Catalog, statement: str, namespaces: Sequence[str]
+) -> None:
+    """Views of the tables as they are now; planning those that nobody asks for would take longest."""
     with lake_errors("plan the tables of the lake"):
-        for namespace in NAMESPACES:
+        for namespace in namespaces:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(namespace)}")
             for table in _tables(catalog, namespace):
-                add_filesystem(connection, [table])
-                _create_views(connection, table, namespace)
+                if not statement or names_table(statement, str(table.name()[-1])):
+                    add_filesystem(connection, [table])
+                    _create_views(connection, table, namespace, relation(plan(table)))
+                else:
+                    view = f"{namespace}.{quoted(table.name()[-1])}"
+                    _create_views(connection, table, namespace, unread(live_columns(table), view))
 
 
 def engine(limits: Limits) -> duckdb.DuckDBPyConnection:
@@ -116,10 +128,12 @@ def _tables(catalog: Catalog, namespace: str) -> Iterator[Table]:
         yield catalog.load_table(identifier)
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, table: Table, namespace: str) -> None:
+def _create_views(
+    connection: duckdb.DuckDBPyConnection, table: Table, namespace: str, statement: str
+) -> None:
     """One view in the namespace's schema; trusted tables also without a schema."""
     name = quoted(table.name()[-1])
-    connection.execute(f"CREATE VIEW {quoted(namespace)}.{name} AS {relation(plan(table))}")
+    connection.execute(f"CREATE VIEW {quoted(namespace)}.{name} AS {statement}")
     if namespace == TRUSTED:
         connection.execute(f"CREATE VIEW {name} AS FROM {quoted(namespace)}.{name}")
 

@@ -18,13 +18,14 @@ from smartstream.quality.contracted import Rules
 from smartstream.query.as_of import Moment, resolve
 from smartstream.query.cleaning import Rows, RulesOf, clean_rows, one_of_each, plain_rows, selected
 from smartstream.query.past import TablePast, past_at, read_past, whole_past
+from smartstream.query.relation import not_named
 from smartstream.query.remote import register_s3
 from smartstream.query.version_index import build
 from smartstream.query.versions import Versions
 from smartstream.raw.store import Store
 from smartstream.raw.timeline import Generation
 from smartstream.schema import TRUSTED_LSN
-from smartstream.sql_text import literal, quoted
+from smartstream.sql_text import quoted
 
 HISTORY = "history"
 
@@ -62,7 +63,7 @@ class HistoryTables:
         self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {HISTORY}")
         for number, (table, name) in enumerate(sorted(_lake_names(past.tables).items())):
             view = f"{HISTORY}.{quoted(name)}"
-            if not _names(statement, name):
+            if not names_table(statement, name):
                 self.connection.execute(f"CREATE VIEW {view} AS {_sign(view)}")
                 continue
             found = whole_past(past, self.store, table)
@@ -89,7 +90,7 @@ class HistoryTables:
         for number, (table, name) in enumerate(sorted(_lake_names(past.tables).items())):
             view = f"{quoted(namespace)}.{quoted(name)}"
             sql = _sign(view)
-            if _names(statement, name):
+            if names_table(statement, name):
                 found = past_at(past, self.store, table, lsn)
                 versions, rules = self._versions(f"past_{number}", found, lsn)
                 if versions.left_out:
@@ -131,7 +132,7 @@ def mentions_history(statement: str) -> bool:
     return HISTORY in statement.lower()
 
 
-def _names(statement: str, name: str) -> bool:
+def names_table(statement: str, name: str) -> bool:
     """Whether a statement may read a table; rather once too often."""
     return name.lower() in statement.lower().replace('""', '"')
 
@@ -143,8 +144,7 @@ def _lake_names(tables: Mapping[str, Sequence[Generation]]) -> dict[str, str]:
 
 def _sign(view: str) -> str:
     """What a table shows that was not worked out, because its name was not seen in the statement."""
-    message = literal(f"write the name {view} out in the statement")
-    return f"SELECT error(CASE WHEN random() >= 0 THEN {message} END) AS not_named"
+    return f"SELECT {not_named(view)} AS not_named"
 
 
 def _as_trusted(rows: Rows) -> dict[str, str]:

@@ -92,7 +92,9 @@ def find_table(past: Past, name: str) -> str:
         QueryError: there is none, or none any longer.
     """
     known = {table: generations[-1].schema.lake_name for table, generations in past.tables.items()}
-    found = [table for table, lake_name in known.items() if name in (table, lake_name)]
+    if name in known:
+        return name
+    found = [table for table, lake_name in known.items() if lake_name == name]
     if found:
         return found[0]
     close = difflib.get_close_matches(name, [*known, *known.values()], n=1, cutoff=0.5)

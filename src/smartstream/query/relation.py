@@ -61,6 +61,18 @@ def relation(plan: LivePlan, names: Mapping[int, str] | None = None) -> str:
     return " UNION ALL ".join(parts)
 
 
+def unread(columns: Sequence[LiveColumn], view: str) -> str:
+    """Return a SELECT with a table's columns that fails when it is run: the table was not planned."""
+    nulls = ", ".join(f"NULL::{sql_type(column.type)} AS {quoted(column.name)}" for column in columns)
+    return f"SELECT {nulls} WHERE {not_named(view)}::BOOLEAN"
+
+
+def not_named(view: str) -> str:
+    """Return an expression that fails when it is computed, not before; it asks for the name ``view``."""
+    message = literal(f"write the name {view} out in the statement")
+    return f"error(CASE WHEN random() >= 0 THEN {message} END)"
+
+
 def sql_type(kind: pa.DataType) -> str:
     """Return DuckDB's name of the type that Parquet values of Arrow type ``kind`` are read in."""
     if pa.types.is_decimal(kind):

@@ -66,7 +66,7 @@ class RawWriter:
             _write_parquet(file, rows, schema.key)
             size = file.tell()
         ops = {found["values"]: found["counts"] for found in pc.value_counts(rows[OP]).to_pylist()}
-        return RawFile(schema.id, key, rows.num_rows, size, lsn["min"], lsn["max"], ops)
+        return RawFile(schema.id, key, rows.num_rows, size, lsn["min"], lsn["max"], ops, rows.nbytes)
 
     def note_open(self, changes: int, size_bytes: int) -> None:
         """Let others see that so much of a transaction is written, and not its end."""

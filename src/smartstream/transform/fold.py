@@ -298,10 +298,12 @@ def replace_values(target: pa.Table, column: str, rows: Ints, origin: pa.Table, 
     index = target.schema.get_field_index(column)
     field = target.schema.field(index)
     values = origin[column].take(pa.array(source)).combine_chunks().cast(field.type)
-    # Not replace_with_mask: it lacks lists.
-    position = np.arange(len(target))
-    position[rows] = len(target) + np.arange(len(rows))
-    filled = pa.concat_arrays([_one_chunk(target[column]), _one_chunk(values)]).take(pa.array(position))
+    if len(rows) == len(target):  # values that are left out are large: none of the copies below
+        filled = values if (rows[1:] > rows[:-1]).all() else values.take(pa.array(np.argsort(rows)))
+    else:  # not replace_with_mask: it lacks lists
+        position = np.arange(len(target))
+        position[rows] = len(target) + np.arange(len(rows))
+        filled = pa.concat_arrays([_one_chunk(target[column]), _one_chunk(values)]).take(pa.array(position))
     target = target.set_column(index, field, filled)
     flags = origin[UNTYPED].take(pa.array(source))
     if flags.null_count == len(flags):

@@ -18,6 +18,7 @@ from pyiceberg.io.pyarrow import (
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
+from pyiceberg.table import TableProperties
 from pyiceberg.table.locations import LocationProvider
 from pyiceberg.typedef import Record
 
@@ -28,8 +29,11 @@ ROW_GROUP_ROWS_MAX = 122_880
 ROW_GROUP_BYTES_MAX = 32 << 20
 TARGET_BYTES = 128 << 20
 
+_METRICS = TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX
 _SAMPLE_ROWS = 2048
 _DICTIONARY_BYTES_MAX = 4 << 20
+_LARGE_BYTES = 64 << 10
+"""Values of this mean size are worth neither a dictionary nor bounds: each would hold copies of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class FileTarget:
 def write_files(batches: Iterable[pa.RecordBatch], target: FileTarget) -> Iterator[DataFile]:
     """Write ``batches`` to as many data files as their size asks for, and yield each when closed.
 
-    Holds at most one row group (32 MiB or 122,880 rows) in memory.  Batches
+    Holds at most one row group (32 MiB, or one row, or 122,880 rows) in memory.  Batches
     carry the target's columns by name; others are an error.  An empty input
     gives no file.  The files are not part of the table until they are committed.
 
@@ -67,7 +71,12 @@ def write_files(batches: Iterable[pa.RecordBatch], target: FileTarget) -> Iterat
     writer: _FileWriter | None = None
     try:
         for group in _row_groups(batches, schema):
-            writer = writer or _FileWriter(target, schema, _repeating(group, target.plain))
+            large = _large(group, target.plain)
+            if writer is not None and not large <= writer.large:
+                done, writer = writer, None
+                yield done.close()
+            if writer is None:
+                writer = _FileWriter(target, schema, large, _repeating(group, target.plain | large))
             writer.write(group)
             if writer.size_bytes >= target.size_bytes:
                 done, writer = writer, None
@@ -87,7 +96,10 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterato
     for batch in batches:
         start = 0
         while start < batch.num_rows:
-            piece = batch.slice(start, ROW_GROUP_ROWS_MAX - rows)
+            piece = _fitting(batch.slice(start, ROW_GROUP_ROWS_MAX - rows))
+            if held and size + piece.nbytes > 2 * ROW_GROUP_BYTES_MAX:  # a large value comes alone
+                yield _as_written(held, schema)
+                held, rows, size = [], 0, 0
             held.append(piece)
             start, rows, size = start + piece.num_rows, rows + piece.num_rows, size + piece.nbytes
             if rows >= ROW_GROUP_ROWS_MAX or size >= ROW_GROUP_BYTES_MAX:
@@ -97,9 +109,22 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterato
         yield _as_written(held, schema)
 
 
+def _fitting(piece: pa.RecordBatch) -> pa.RecordBatch:
+    """As many of the first rows as make a row group; one at least."""
+    while piece.num_rows > 1 and piece.nbytes > 2 * ROW_GROUP_BYTES_MAX:
+        piece = piece.slice(0, (piece.num_rows + 1) // 2)
+    return piece
+
+
 def _as_written(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """Batches as one table of exactly the file's columns and types."""
     return pa.Table.from_batches(batches).select(schema.names).cast(schema)
+
+
+def _large(group: pa.Table, key: frozenset[str]) -> frozenset[str]:
+    """The columns of large values; a key always has its bounds."""
+    sizes = zip(group.column_names, group.columns, strict=True)
+    return frozenset(name for name, values in sizes if values.nbytes > _LARGE_BYTES * group.num_rows) - key
 
 
 def _repeating(group: pa.Table, plain: frozenset[str]) -> list[str]:
@@ -126,10 +151,15 @@ def _countable(kind: pa.DataType) -> bool:
 
 
 class _FileWriter:
-    """One Parquet file while it is being written; ``repeating`` columns get a dictionary."""
+    """One Parquet file while it is being written.
 
-    def __init__(self, target: FileTarget, schema: pa.Schema, repeating: Sequence[str]) -> None:
-        self._target = target
+    ``repeating`` columns get a dictionary, ``large`` ones no bounds.
+    """
+
+    def __init__(
+        self, target: FileTarget, schema: pa.Schema, large: frozenset[str], repeating: Sequence[str]
+    ) -> None:
+        self._target, self.large = target, large
         self._location = target.locations.new_data_location(f"{uuid.uuid4()}.parquet")
         target.opened(self._location)
         self._sink = target.io.new_output(self._location).create()
@@ -140,6 +170,7 @@ class _FileWriter:
             compression_level=1,
             use_dictionary=list(repeating),
             dictionary_pagesize_limit=_DICTIONARY_BYTES_MAX,
+            write_statistics=[name for name in schema.names if name not in large] if large else True,
             store_decimal_as_integer=True,
         )
 
@@ -163,9 +194,10 @@ class _FileWriter:
         size = self.size_bytes
         self._sink.close()
         schema = self._target.schema
+        boundless = {f"{_METRICS}.{name}": "none" for name in self.large}
         statistics = data_file_statistics_from_parquet_metadata(
             parquet_metadata=self._writer.writer.metadata,
-            stats_columns=compute_statistics_plan(schema, {}),
+            stats_columns=compute_statistics_plan(schema, boundless),
             parquet_column_mapping=parquet_path_to_id_mapping(schema),
         )
         return described(

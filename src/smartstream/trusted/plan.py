@@ -96,6 +96,11 @@ def plan(table: Table, snapshot: Snapshot | None = None) -> LivePlan:
     )
 
 
+def live_columns(table: Table) -> tuple[LiveColumn, ...]:
+    """Return the columns of ``table``, without reading anything."""
+    return _columns(table.schema())
+
+
 def s3_filesystem(table: Table) -> pyarrow.fs.FileSystem:
     """Return the filesystem that reads the files of a table in ``s3://``, with the lake's credentials."""
     assert isinstance(table.io, PyArrowFileIO)

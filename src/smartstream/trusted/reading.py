@@ -50,10 +50,11 @@ def numbered_batches(
     """Yield every row of a file in order, with the position of each batch's first row."""
     with opened(io, path) as file:
         names = names_by_field_id(file)
-        start = 0
-        for batch in file.iter_batches(BATCH_ROWS_MAX, columns=_present(names, fields)):
-            yield start, _resolved(batch, names, fields)
-            start += batch.num_rows
+        start, columns = 0, _present(names, fields)
+        for group in range(file.num_row_groups):  # a batch over several could hold many large values
+            for batch in file.iter_batches(BATCH_ROWS_MAX, row_groups=[group], columns=columns):
+                yield start, _resolved(batch, names, fields)
+                start += batch.num_rows
 
 
 def rows_at(
@@ -63,7 +64,14 @@ def rows_at(
     fields: Sequence[NestedField],
 ) -> pa.Table:
     """Read the rows at ``positions`` (ascending) of a file; only row groups that hold one are read."""
-    pieces: list[pa.RecordBatch] = []
+    pieces = list(pieces_at(io, path, positions, fields))
+    return pa.Table.from_batches(pieces, schema=schema_of(fields))
+
+
+def pieces_at(
+    io: FileIO, path: str, positions: Positions, fields: Sequence[NestedField]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows at ``positions`` as ``rows_at``, a row group at a time."""
     with opened(io, path) as file:
         names = names_by_field_id(file)
         start = 0
@@ -71,11 +79,12 @@ def rows_at(
             count = file.metadata.row_group(group).num_rows
             low, high = np.searchsorted(positions, (start, start + count))
             if high > low:
-                table = file.read_row_group(group, columns=_present(names, fields))
-                taken = table.take(pa.array(positions[low:high] - start)).combine_chunks()
-                pieces += [_resolved(batch, names, fields) for batch in taken.to_batches()]
+                rows = file.read_row_group(group, columns=_present(names, fields))
+                if high - low < count:
+                    rows = rows.take(pa.array(positions[low:high] - start))
+                for batch in rows.combine_chunks().to_batches():
+                    yield _resolved(batch, names, fields)
             start += count
-    return pa.Table.from_batches(pieces, schema=schema_of(fields))
 
 
 def schema_of(fields: Sequence[NestedField]) -> pa.Schema:

@@ -26,7 +26,7 @@ from smartstream.trusted.files import TARGET_BYTES, FileTarget, in_batches, with
 from smartstream.trusted.locate import KeySearch, Located
 from smartstream.trusted.pending import PendingFiles
 from smartstream.trusted.position import Position
-from smartstream.trusted.reading import live_batches, numbered_batches, rows_at, schema_of
+from smartstream.trusted.reading import live_batches, numbered_batches, pieces_at, schema_of
 from smartstream.trusted.references import References
 from smartstream.trusted.rowdelta import RowDelta, stage
 from smartstream.trusted.state import LiveFile
@@ -211,12 +211,17 @@ class TrustedTable:
 
     def read(self, located: Located, columns: Sequence[str]) -> pa.Table:
         """Read located rows: the key columns, then ``columns``; in no particular order."""
+        return pa.concat_tables(self.read_pieces(located, columns))
+
+    def read_pieces(self, located: Located, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read located rows as ``read``, in pieces that fit in memory; the first is empty."""
         view = self.view()
-        names = list(dict.fromkeys([*view.source.key, *columns]))
-        fields = [field_by_name(view.schema, name) for name in names]
+        fields = [field_by_name(view.schema, n) for n in dict.fromkeys([*view.source.key, *columns])]
+        yield schema_of(fields).empty_table()
         with lake_errors(f"read rows of trusted table {self.name}"):
-            pieces = [rows_at(self.iceberg.io, path, p, fields) for path, p in located.positions.items()]
-        return pa.concat_tables([schema_of(fields).empty_table(), *pieces])
+            for path, positions in located.positions.items():
+                for piece in pieces_at(self.iceberg.io, path, positions, fields):
+                    yield pa.Table.from_batches([piece])
 
     def commit(
         self,

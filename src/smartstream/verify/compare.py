@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from smartstream.capture import slot
-from smartstream.capture.catalog import Discovery, discover
+from smartstream.capture.catalog import Discovery, KeylessTable
 from smartstream.capture.connect import connect
+from smartstream.capture.names import clashes, in_log
+from smartstream.capture.published import condition, discover
 from smartstream.config import Settings, matches
 from smartstream.errors import RuleError, SchemaFrozen, SourceError, VerifyError
 from smartstream.lsn import format_lsn
@@ -73,10 +75,11 @@ def verify(
         plain = held.enter_context(closing(connect(settings.source)))
         snapshot = held.enter_context(SourceSnapshot(settings.source, slot=name, wait_seconds=wait_seconds))
         first = held.enter_context(closing(snapshot.session()))
-        found = _chosen(discover(first, partial(matches, settings)), tables)
-        lock(first, found.tables)
+        found = discover(first, settings.source, partial(matches, settings))
         lake = LakeReader(settings, clock=clock)
         held.callback(lake.close)
+        found = _chosen(_apart(found, lake), tables)
+        lock(first, found.tables)
         source = _SourceSums(snapshot, settings, held)
         pending: dict[str, _Pending] = {}
         for schema in found.tables:
@@ -85,7 +88,8 @@ def verify(
             except SchemaFrozen as error:
                 pending[schema.id] = _Frozen(str(error))
                 continue
-            pending[schema.id] = source.start(schema, chunks(first, schema), judge)
+            where = condition(first, settings.source, schema)
+            pending[schema.id] = source.start(schema, chunks(first, schema, where), judge)
         read = partial(slot.inspect, plain, settings.source.slot.name)
         if read() is not None:  # without a slot there is no pipeline to wait for
             active = partial(_active, read)
@@ -233,8 +237,8 @@ def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
     """The tables that were asked for."""
     if names is None:
         return found
-    known = {schema.id: schema for schema in found.tables}
-    known |= {schema.lake_name: schema for schema in found.tables}
+    known = {schema.lake_name: schema for schema in found.tables}
+    known |= {schema.id: schema for schema in found.tables}  # a table of public may be called a.b, too
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -244,6 +248,19 @@ def _chosen(found: Discovery, names: Sequence[str] | None) -> Discovery:
             )
     wanted = {known[name].id for name in names}
     return Discovery(tuple(schema for schema in found.tables if schema.id in wanted), ())
+
+
+def _apart(found: Discovery, lake: LakeReader) -> Discovery:
+    """The tables without those that are left out because the lake has another one of their name."""
+    settled = in_log(lake.state.tables.values())
+    taken = {clash.table.oid: clash.reason for clash in clashes(found.tables, settled)}
+    tables = tuple(schema for schema in found.tables if schema.oid not in taken)
+    others = [
+        KeylessTable(schema.oid, schema.id, taken[schema.oid])
+        for schema in found.tables
+        if schema.oid in taken
+    ]
+    return Discovery(tables, (*found.keyless, *others))
 
 
 def _judge(settings: Settings, schema: TableSchema, lake: LakeReader, lsn: int) -> Judge | None:

@@ -14,6 +14,7 @@ from datetime import datetime
 from threading import Event
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -187,7 +188,7 @@ class LakeReader:
         """Count the rows and sum up their hashes, per bucket."""
         hashed = f"SELECT {_hash(table)} AS h FROM {_from(table)}"
         query = f"SELECT h & {BUCKETS - 1}, count(*), sum(h) FROM ({hashed}) GROUP BY 1"
-        rows = self.connection.execute(query).fetchall()
+        rows = self._fetch(query)
         return {int(bucket): (int(count), int(total)) for bucket, count, total in rows}
 
     def rows(self, table: LakeTable, search: Search) -> list[FoundRow]:
@@ -201,8 +202,29 @@ class LakeReader:
             f"SELECT h, key, shown FROM (SELECT {_hash(table)} AS h, {key} AS key, [{shown}] AS shown "
             f"FROM {_from(table)}) WHERE {search.condition('md5(key)')}"
         )
-        rows = self.connection.execute(query).fetchall()
+        rows = self._fetch(query)
         return [FoundRow(int(h), str(key), tuple(shown)) for h, key, shown in rows]
+
+    def _fetch(self, query: str) -> list[Any]:
+        """The rows of a query over all values of a table."""
+        try:
+            return self._with_less_memory(query)
+        except duckdb.OutOfMemoryException as error:
+            raise VerifyError(
+                "its values are too large to be compared within limits.duckdb_memory "
+                f"({self._settings.limits.duckdb_memory >> 20} MiB): a value takes about 16 times its size"
+            ) from error
+
+    def _with_less_memory(self, query: str) -> list[Any]:
+        """The rows of a query; if need be of one thread: each reads every column of a wide table."""
+        try:
+            return self.connection.execute(query).fetchall()
+        except duckdb.OutOfMemoryException:
+            self.connection.execute("SET threads = 1")
+        try:
+            return self.connection.execute(query).fetchall()
+        finally:
+            self.connection.execute(f"SET threads = {int(self._settings.limits.threads)}")
 
     @property
     def _bytes_max(self) -> int:
@@ -229,6 +251,8 @@ class LakeReader:
             return
         if position.generation == 0:
             raise VerifyError("it is still being copied")
+        if TableSchema.from_json(state.schema).oid != schema.oid:
+            raise VerifyError("another table has its name since: that one's copy has not begun yet")
         if position.generation == state.generation and state.ready_lsn > min(lsn, self.state.durable_lsn):
             raise VerifyError("its copy is not complete yet: the changes made meanwhile are missing")
 

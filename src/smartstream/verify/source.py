@@ -47,11 +47,12 @@ Session = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Pages of one ordinary table; ``page_end`` None is open-ended."""
+    """Pages of one ordinary table, ``page_end`` None is open-ended; ``condition``: of some of its rows."""
 
     relation: str  # schema-qualified and quoted
     page_start: int = 0
     page_end: int | None = None
+    condition: str | None = None
 
     @property
     def rows(self) -> str:
@@ -61,6 +62,8 @@ class Chunk:
             conditions.append(f"ctid >= '({self.page_start},0)'::tid")
         if self.page_end is not None:
             conditions.append(f"ctid < '({self.page_end},0)'::tid")
+        if self.condition:
+            conditions.append(f"({self.condition})")
         return f"FROM ONLY {self.relation} WHERE {' AND '.join(conditions) or 'true'} OFFSET 0"
 
 
@@ -159,7 +162,7 @@ def lock(session: Session, schemas: Iterable[TableSchema]) -> None:
         session.execute(f"LOCK TABLE {_name(schema.schema, schema.name)} IN ACCESS SHARE MODE")
 
 
-def chunks(session: Session, schema: TableSchema) -> list[Chunk]:
+def chunks(session: Session, schema: TableSchema, condition: str | None = None) -> list[Chunk]:
     """Cut a table, or all partitions of it, into chunks that together are the table."""
     rows = session.execute(
         "SELECT n.nspname, c.relname, pg_relation_size(c.oid) / current_setting('block_size')::int8 "
@@ -173,7 +176,8 @@ def chunks(session: Session, schema: TableSchema) -> list[Chunk]:
     for namespace, name, pages in rows:
         starts = list(range(0, max(int(pages), 1), CHUNK_PAGES)) if ranges else [0]
         ends = [*starts[1:], None]
-        found += [Chunk(_name(namespace, name), a, b) for a, b in zip(starts, ends, strict=True)]
+        relation = _name(namespace, name)
+        found += [Chunk(relation, a, b, condition) for a, b in zip(starts, ends, strict=True)]
     return found
 
 

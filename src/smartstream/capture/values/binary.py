@@ -16,6 +16,7 @@ from smartstream.capture.values.typed import Cast, holds
 from smartstream.errors import ProtocolError
 from smartstream.schema import PgType
 
+_LARGE_BYTES = 64 << 10
 _ESCAPED = re.compile(rb"\\(?:(\\)|([0-3][0-7]{2}))|([^\\])", re.DOTALL)
 
 
@@ -32,6 +33,8 @@ def byteas(text: pa.Array, type_: PgType) -> Cast:
 
 def _from_hex(text: pa.Array) -> pa.Array:
     """The bytes of ``\\x…`` texts: all digits stand in one buffer and are decoded at once."""
+    if text.nbytes > _LARGE_BYTES * len(text):
+        return _from_large_hex(text)
     digits = pc.utf8_slice_codeunits(text, 2)  # compact, nulls are empty
     validity, offsets_buffer, data = digits.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32)[digits.offset : digits.offset + len(digits) + 1]
@@ -39,12 +42,33 @@ def _from_hex(text: pa.Array) -> pa.Array:
         return pa.array([None if value is None else b"" for value in digits.to_pylist()], pa.binary())
     if (np.diff(offsets) % 2).any():
         raise ProtocolError("a bytea has an odd number of digits")
-    try:
-        decoded = binascii.unhexlify(memoryview(data)[offsets[0] : offsets[-1]])
-    except binascii.Error as error:
-        raise ProtocolError("a bytea holds something else than hexadecimal digits") from error
+    decoded = _unhexlified(memoryview(data)[offsets[0] : offsets[-1]])
     ends = pa.py_buffer((offsets - offsets[0]) // 2)
     return pa.Array.from_buffers(pa.binary(), len(digits), [validity, ends, pa.py_buffer(decoded)], offset=0)
+
+
+def _from_large_hex(text: pa.Array) -> pa.Array:
+    """The same value by value, without a copy of the digits, which may be hundreds of MB."""
+    digits = memoryview(text.buffers()[2])
+    starts = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1].tolist()
+    present = text.is_valid()
+    parts = [
+        _unhexlified(digits[start + 2 : end]) if here else b""
+        for start, end, here in zip(starts, starts[1:], present.to_pylist(), strict=False)
+    ]
+    ends = pa.py_buffer(np.cumsum([0, *map(len, parts)]).astype(np.int32))
+    data = pa.py_buffer(parts[0] if len(parts) == 1 else b"".join(parts))
+    return pa.Array.from_buffers(pa.binary(), len(parts), [present.buffers()[1], ends, data])
+
+
+def _unhexlified(digits: memoryview) -> bytes:
+    """The bytes that these digits stand for."""
+    if len(digits) % 2:
+        raise ProtocolError("a bytea has an odd number of digits")
+    try:
+        return binascii.unhexlify(digits)
+    except binascii.Error as error:
+        raise ProtocolError("a bytea holds something else than hexadecimal digits") from error
 
 
 def unescape(text: bytes) -> bytes:

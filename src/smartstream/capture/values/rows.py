@@ -10,7 +10,7 @@ from smartstream.capture.pgoutput import RowBlock
 from smartstream.capture.values.cast import cast
 from smartstream.capture.values.typed import Cast
 from smartstream.capture.values.untyped import refuse_untyped_keys, untyped_json
-from smartstream.change import OLD_KEY, TRUNCATE, UNCHANGED, UNTYPED
+from smartstream.change import INSERT, OLD_KEY, OP, TRUNCATE, UNCHANGED, UNTYPED
 from smartstream.errors import ProtocolError, SchemaError
 from smartstream.lsn import format_lsn
 from smartstream.schema import Column, TableSchema
@@ -53,6 +53,17 @@ def changelog(block: RowBlock, schema: TableSchema) -> pa.Table:
     }
     arrays = [*head, *(special[n] if n in special else own[n] for n in target.names[len(head) :])]
     return pa.table(arrays, schema=target)
+
+
+def lacks_values(rows: pa.Table) -> bool:
+    """Whether an insert leaves out values, which nobody has then.
+
+    A row filter lets a row in by an update that left a TOASTed value as it was: the server makes it an
+    insert, and has the value only where the old row was logged whole (REPLICA IDENTITY FULL).
+    """
+    if rows[UNCHANGED].null_count == len(rows):
+        return False
+    return bool(pc.any(pc.and_(pc.equal(rows[OP], INSERT), pc.is_valid(rows[UNCHANGED]))).as_py())
 
 
 def _cast(text: pa.Array, column: Column, block: RowBlock) -> Cast:

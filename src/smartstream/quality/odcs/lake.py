@@ -43,7 +43,7 @@ def export_tables(
     described = []
     with open_quality_lake(settings) as lake:
         for table_id in sorted(sources) if table_ids is None else table_ids:
-            table = lake.trusted(lake_name(table_id))
+            table = lake.trusted(lake_name(lake, table_id))
             if table is None:
                 raise ConfigError(
                     f"there is no table {table_id} in the lake", hint="`smartstream tables` lists them."
@@ -64,7 +64,7 @@ def check_lake(settings: Settings, contract: Contract, clock: Callable[[], datet
     with open_quality_lake(settings) as lake:
 
         def schema_of(table_id: str) -> TableSchema | None:
-            table = lake.trusted(lake_name(table_id))
+            table = lake.trusted(lake_name(lake, table_id))
             return without_system_columns(table.schema) if table else None
 
         found = differences(contract, schema_of)

@@ -1,0 +1,133 @@
+"""Tables with and without a key: which are captured, which are refused, and who says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from smartstream.doctor import Check, Status, diagnose
+from smartstream.errors import TableWithoutKey
+from smartstream.verify import verify
+from tests.running_pipeline import assert_equal, once, query, running, settings_for, wait_until
+
+CAPTURED = {
+    "by its primary key": ("CREATE TABLE t (id integer PRIMARY KEY, v text)", "id"),
+    "full, with a primary key": (
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL",
+        "id",
+    ),
+    "by another unique index": (
+        "CREATE TABLE t (id integer PRIMARY KEY, code text NOT NULL UNIQUE, v text);"
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key",
+        "code",
+    ),
+    "by a unique index, without a primary key": (
+        "CREATE TABLE t (id integer NOT NULL, code text NOT NULL, v text, UNIQUE (code, id));"
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_id_key",
+        "code, id",
+    ),
+}
+REFUSED = {
+    "no key": ("CREATE TABLE t (id integer, v text)", "it has no primary key"),
+    "unique, but not the identity": (
+        "CREATE TABLE t (id integer NOT NULL UNIQUE, v text)",
+        "it has no primary key",
+    ),
+    "full, without a key": (
+        "CREATE TABLE t (id integer, v text); ALTER TABLE t REPLICA IDENTITY FULL",
+        "it has no primary key",
+    ),
+    "nothing": (
+        "CREATE TABLE t (id integer PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY NOTHING",
+        "REPLICA IDENTITY is NOTHING",
+    ),
+    "the index is gone": (
+        "CREATE TABLE t (id integer NOT NULL, v text); CREATE UNIQUE INDEX i ON t (id);"
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX i; DROP INDEX i",
+        "the index of its REPLICA IDENTITY is gone",
+    ),
+    "deferrable": (
+        "CREATE TABLE t (id integer PRIMARY KEY DEFERRABLE, v text)",
+        "its primary key is DEFERRABLE",
+    ),
+}
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+def check_of(settings: Any) -> Check:
+    (check,) = [check for check in diagnose(settings) if check.name == "keys"]
+    return check
+
+
+def test_any_identity_that_names_the_row_is_followed(admin: Any, database: str, tmp_path: Path) -> None:
+    tables = [f"t{number}" for number in range(len(CAPTURED))]
+    for table, (create, _) in zip(tables, CAPTURED.values(), strict=True):
+        schema = f"s_{table}"
+        admin.execute(f"CREATE SCHEMA {schema}; SET search_path = {schema}; {create}".encode())
+    settings = settings_for(database, tmp_path, tables={"s_*.*": {}})
+    coded = [table for table, (create, _) in zip(tables, CAPTURED.values(), strict=True) if "code" in create]
+    with running(settings, ready=False) as pipeline:
+        wait_until(lambda: pipeline._errors or pipeline.ready(), 60)
+        for table in tables:
+            name, code = f"s_{table}.t", table in coded
+            columns, values = ("id, code, v", "n, 'c' || n, 'a'") if code else ("id, v", "n, 'a'")
+            admin.execute(
+                f"INSERT INTO {name} ({columns}) SELECT {values} FROM generate_series(1, 9) n;"
+                f"UPDATE {name} SET v = 'b' WHERE id IN (1, 2);"
+                f"UPDATE {name} SET id = id + 100 WHERE id IN (2, 3);"  # of some it is the key
+                f"DELETE FROM {name} WHERE id IN (4, 102)".encode()
+            )
+            if code:
+                admin.execute(f"UPDATE {name} SET code = 'other' WHERE id = 5".encode())
+        assert_equal(settings)
+    assert [table.lake_rows for table in verify(settings).tables] == [7] * len(tables)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_table_without_one_is_refused_before_it_is_published(
+    kind: str, admin: Any, database: str, tmp_path: Path
+) -> None:
+    create, reason = REFUSED[kind]
+    admin.execute(f"{create}; INSERT INTO t VALUES (1, 'a'); CREATE TABLE other (id integer PRIMARY KEY)")
+    settings = settings_for(database, tmp_path)
+    with pytest.raises(TableWithoutKey, match=reason) as refused:
+        once(settings)
+    assert "public.t" in str(refused.value)
+    check = check_of(settings)
+    assert (check.status, reason in check.found) == (Status.FAIL, True)
+    assert "PostgreSQL lets the application's own UPDATE and DELETE fail" in check.why
+    # So it is never published, and the application's own statements go on.
+    admin.execute("UPDATE t SET v = 'b'; DELETE FROM t")
+    settings = settings_for(database, tmp_path, tables={"public.*": {}, "public.t": {"exclude": True}})
+    once(settings)
+    assert check_of(settings).status is Status.OK
+
+
+def test_a_table_that_gets_its_key_later_is_captured_from_then_on(
+    admin: Any, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin.execute("CREATE TABLE first (id integer PRIMARY KEY)")
+    settings = settings_for(database, tmp_path)
+    with running(settings) as pipeline, caplog.at_level(logging.WARNING):
+        # Twice the same row: without a key nobody can tell them apart.
+        admin.execute("CREATE TABLE log (id integer, v text); INSERT INTO log VALUES (1, 'a'), (1, 'a')")
+        wait_until(lambda: "public.log: it has no primary key" in caplog.text, 60)
+        assert verify(settings).left_out == ("public.log",)
+        assert "public.log: it has no primary key" in check_of(settings).found
+        admin.execute("UPDATE log SET v = 'b'; DELETE FROM log; INSERT INTO log VALUES (1, 'a'), (2, 'b')")
+        admin.execute("ALTER TABLE log ADD PRIMARY KEY (id)")
+        wait_until(lambda: "public.log" in pipeline.progress().tables and pipeline.ready(), 60)
+        admin.execute("UPDATE log SET v = 'c' WHERE id = 2")
+        assert_equal(settings)
+    assert query(settings, "SELECT id, v FROM log ORDER BY 1") == [(1, "a"), (2, "c")]
+    assert check_of(settings).status is Status.OK
