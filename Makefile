@@ -25,9 +25,10 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# About forty minutes: twenty kills under pgbench and under random transactions of all types; random tables
+# About an hour: twenty kills under pgbench and under random transactions of all types; random tables
 # of all types, value by value; random transactions of several sessions; random DDL; the same changes through
-# the local pipeline and through DMS; every server event.
+# the local pipeline and through DMS; faults and kills of the transform function; 500 tables, 1,600 columns, values
+# of 100 MB; every server event.
 soak: export SMARTSTREAM_TEST_KILLS = 20
 soak: export SMARTSTREAM_TEST_KILL_SECONDS = 120
 soak: export SMARTSTREAM_TEST_PGBENCH_SCALE = 10
@@ -35,11 +36,17 @@ soak: export SMARTSTREAM_TEST_TYPES_SECONDS = 300
 soak: export SMARTSTREAM_TEST_TXN_SECONDS = 300
 soak: export SMARTSTREAM_TEST_DDL_SECONDS = 600
 soak: export SMARTSTREAM_TEST_PARITY_SECONDS = 300
+soak: export SMARTSTREAM_TEST_DELIVERY_SECONDS = 300
+soak: export SMARTSTREAM_TEST_TABLES = 500
+soak: export SMARTSTREAM_TEST_COLUMNS = 1600
+soak: export SMARTSTREAM_TEST_VALUE_MB = 100
 soak: export SMARTSTREAM_TEST_SERVER_EVENTS = 1
 soak: $(STAMP)
 	$(BIN)/python -m pytest -s tests/faults/test_kill.py tests/faults/test_server_*.py \
 		tests/properties/test_types_random.py tests/properties/test_transactions_random.py \
-		tests/properties/test_ddl_random.py tests/aws/test_parity.py
+		tests/properties/test_ddl_random.py tests/aws/test_parity.py tests/aws/test_transform_faults.py \
+		tests/integration/test_many_tables.py tests/integration/test_wide_tables.py \
+		tests/integration/test_large_values.py
 
 # About seven minutes: the stack on emulators, a live PostgreSQL's rows in its trusted tables, and nothing left.
 aws-local: $(STAMP)

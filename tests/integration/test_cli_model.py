@@ -103,7 +103,7 @@ def test_drift_is_shown_beside_its_limits(project: Project) -> None:
     project.ask("model", "run", "pay")
     assert project.ask("model", "drift", "pay")["drift"] == [], "the first run is the baseline"
     project.people({n: n % 5 + 50 for n in range(1, 300)})
-    assert project.ask("model", "run", "pay")["drifted"] == "pay"
+    assert project.ask("model", "run", "pay", "--full")["drifted"] == "pay"
     (row,) = project.ask("model", "drift", "pay")["drift"]
     assert (row["column"], row["passed"]) == ("pay", False)
     assert row["psi"] > 0.25

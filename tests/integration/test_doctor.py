@@ -78,7 +78,7 @@ def test_a_good_server_passes(database: str, tmp_path: Path) -> None:
     run_sql(database, "CREATE TABLE t (id int PRIMARY KEY)")
     checks = examine(database, tmp_path)
     assert failures(checks) == set()
-    assert len(checks) == 22
+    assert len(checks) == 24
     assert not list((tmp_path / "lake" / "raw").rglob("*.*")), "the probe is removed"
     assert all(check.why and check.fix for check in checks.values() if check.status is not Status.OK)
 

@@ -16,7 +16,7 @@ from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
 from tests.running_pipeline import running, settings_for, wait_until
 
-TABLES = int(os.environ.get("SMARTSTREAM_TEST_TABLES", "30"))
+TABLES = int(os.environ.get("SMARTSTREAM_TEST_TABLES", "20"))
 """With 500 two minutes; `make soak` does that."""
 MEMORY_MAX_BYTES = 700 << 20
 

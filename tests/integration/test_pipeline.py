@@ -144,7 +144,7 @@ def test_a_transaction_larger_than_memory_becomes_visible_at_once(
         database,
         tmp_path,
         defaults={"flush": {"every": "100ms", "bytes": "1MiB"}},
-        limits={"memory_bytes": "4MiB", "queue_bytes": "1KiB"},
+        limits={"memory_bytes": "16MiB", "queue_bytes": "1KiB"},
     )
     admin.execute("CREATE TABLE t (id integer PRIMARY KEY, v text, n integer)")
     admin.execute("CREATE TABLE other (id integer PRIMARY KEY)")

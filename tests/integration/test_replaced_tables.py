@@ -105,7 +105,7 @@ def seen(pipeline: Pipeline, admin: psycopg.Connection[Any]) -> bool:
     """Whether the pipeline has looked at the catalog since the table was replaced."""
     row = admin.execute(b"SELECT 't'::regclass::oid::int").fetchone()
     assert row is not None
-    waits = [schema.oid for schema, _ in pipeline._drift._seen.values()]
+    waits = [schema.oid for schema, *_ in pipeline._drift._seen.values()]
     return row[0] in [*waits, *(schema.oid for schema in pipeline._tables.all() if schema.id == "public.t")]
 
 

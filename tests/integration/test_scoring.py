@@ -218,10 +218,10 @@ def test_drift_is_noticed_and_kept(project: Path, seed: str) -> None:
     rng = random.Random(seed)
     lake = lake_of(project, seed, model("m", "f.sql"))
     put(lake, {key: (1, rng.randint(1, 30)) for key in range(1, 1000)})
-    assert lake.run("m").drifted is None
+    assert lake.run("m", mode="full").drifted is None
     put(lake, {key: (1, rng.randint(1, 30)) for key in range(1, 1000)})
-    assert lake.run("m").drifted is None
+    assert lake.run("m", mode="full").drifted is None
     put(lake, {key: (1, rng.randint(25, 60)) for key in range(1, 1000)})
-    assert lake.run("m").drifted == "pay"
+    assert lake.run("m", mode="full").drifted == "pay"
     last = max(lake.read("model_drift"), key=lambda row: row["measured_at"])
     assert last["column"] == "pay" and last["passed"] is False and last["psi"] > 0.25

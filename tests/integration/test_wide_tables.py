@@ -13,7 +13,7 @@ from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
 from tests.running_pipeline import query, running, settings_for, wait_until
 
-COLUMNS = int(os.environ.get("SMARTSTREAM_TEST_COLUMNS", "400"))
+COLUMNS = int(os.environ.get("SMARTSTREAM_TEST_COLUMNS", "250"))
 """With 1600, PostgreSQL's limit, half a minute; `make soak` does that."""
 KINDS = (
     ("smallint", "n"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import threading
 from contextlib import nullcontext
@@ -26,6 +28,7 @@ from smartstream.cli.render import (
 )
 from smartstream.config import Settings
 from smartstream.errors import ExitCode
+from smartstream.sql_text import quoted
 
 if TYPE_CHECKING:
     from smartstream.quality.watch import QualitySummary
@@ -72,10 +75,17 @@ def tables(context: typer.Context, json_output: JsonOption = False) -> None:
         return
     if lake.tables:
         console().print(tables_table(lake))
-        next_step(f'`smartstream sql "SELECT count(*) FROM {lake.tables[0].name}"`')
+        next_step(f"`smartstream sql {_count_of(lake.tables[0].name)}`")
     else:
         typer.echo(f"There are no tables in {lake.warehouse} yet.")
         next_step("`smartstream run` copies them.")
+
+
+def _count_of(table: str) -> str:
+    """A statement as a shell takes it, whatever the table is called."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", table):
+        return f'"SELECT count(*) FROM {table}"'
+    return shlex.quote(f"SELECT count(*) FROM {quoted(table)}")
 
 
 def degraded(settings: Settings, lake: LakeStatus, source: SourceStatus) -> str | None:

@@ -35,12 +35,13 @@ RUNS_SHOWN = 20
 @group.command("ls")
 def list_models(context: typer.Context, json_output: JsonOption = False) -> None:
     """List the models with their last run and when the next is due."""
-    from smartstream.inference.runs import runs_of
+    from smartstream.inference.runs import drift_of, runs_of
     from smartstream.inference.schedule import parse_schedule
     from smartstream.trusted.catalog import open_catalog
 
     settings = invocation(context).settings()
-    runs = runs_of(open_catalog(settings.lake)) if settings.models else []
+    catalog = open_catalog(settings.lake)
+    runs = runs_of(catalog) if settings.models else []
     last = {run.model: run for run in reversed(runs)}
     good = {run.model: run for run in reversed(runs) if run.status == "ok"}
     shown = table(None, ("model", "schedule", "next", "version", "last run", "rows", "status", "drifted"))
@@ -59,7 +60,7 @@ def list_models(context: typer.Context, json_output: JsonOption = False) -> None
             when(begun) if begun else "never",
             count(run.rows_scored if run else None),
             status,
-            (run.drifted if run else None) or "-",
+            ", ".join(one["column"] for one in drift_of(catalog, model.name) if not one["passed"]) or "-",
         )
         shown.add_row(*map(Text, row))
         found.append({"model": model.name, "status": status, "last_run": run.to_dict() if run else None})
@@ -94,6 +95,8 @@ def run_one(
     )
     if report.drifted:
         typer.echo(f"drifted: {report.drifted}")
+    if report.message:
+        typer.echo(report.message)
     next_step(f'`smartstream sql "FROM analytics.{model.table} LIMIT 10"` shows predictions.')
 
 
@@ -144,7 +147,7 @@ def show_drift(
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Show how far the features of the last run, or of several, are from the baseline."""
+    """Show how far the features of all keys are from the baseline: when last measured, or since a moment."""
     from smartstream.cli.aws_stack import moment
     from smartstream.inference.runs import drift_of
     from smartstream.trusted.catalog import open_catalog
@@ -157,7 +160,9 @@ def show_drift(
         as_json({"ok": True, "limits": model.drift.model_dump(), "drift": rows})
         return
     if not found:
-        typer.echo(f"{name}: nothing was compared yet; without drift.baseline, the first run is the baseline")
+        typer.echo(
+            f"{name}: nothing was compared yet; without drift.baseline, the first profile is the baseline"
+        )
         next_step(f"`smartstream model run {name}` scores, and compares with the baseline.")
         return
     limits = model.drift
@@ -197,7 +202,8 @@ def runs(context: typer.Context, name: Name, json_output: JsonOption = False) ->
     )
     for run in found:
         numbers = (run.rows_scored, run.rows_unchanged, run.rows_removed, run.rows_quarantined)
-        why = f"{run.error}: {run.message}" if run.error else run.drifted and f"drifted: {run.drifted}"
+        drifted = run.drifted and f"drifted: {run.drifted}"
+        why = f"{run.error}: {run.message}" if run.error else drifted or run.message
         row = (f"{run.started_at:%Y-%m-%d %H:%M:%S}", run.status, run.mode, run.version, *map(count, numbers))
         shown.add_row(*map(Text, (*row, why or "-")))
     console().print(shown)

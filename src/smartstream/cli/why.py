@@ -13,6 +13,7 @@ from smartstream.cli.render import as_json, next_step
 
 if TYPE_CHECKING:
     from smartstream.config import Settings
+    from smartstream.inference.made_from import MadeFrom
     from smartstream.query.why import Reason
 
 _OPS = {"r": "copied", "i": "inserted", "u": "updated", "d": "deleted", "t": "truncated"}
@@ -26,7 +27,7 @@ def why(
     key: Annotated[str, typer.Argument(help="The row's key: 7, or 7,x in key order, or id=7,code=x.")],
     json_output: Annotated[bool, typer.Option("--json", help="As JSON, values in full.")] = False,
 ) -> None:
-    """Tell the life of a row: every change, what the rules say to it, which commit holds it.
+    """Tell the life of a row: every change, its rules' verdict, its commit, and predictions made from it.
 
     Of analytics.MODEL: which model made a prediction, from which snapshots and changes.
     """
@@ -34,14 +35,18 @@ def why(
     if table.startswith("analytics."):
         _prediction(settings, table.removeprefix("analytics."), key, json_output)
         return
+    from smartstream.inference.made_from import made_from
     from smartstream.query.why import why as ask
 
     found = ask(settings, table, key)
+    made = made_from(settings, found.table, key)
     if json_output:
-        as_json({"ok": True, **found.to_dict()})
+        as_json({"ok": True, **found.to_dict(), "predictions": [one.to_dict() for one in made]})
         return
     for reason in found.reasons:
         typer.echo("\n".join(_lines(reason)) + "\n")
+    for one in made:
+        typer.echo("\n".join(_made(one)) + "\n")
     next_step(f'`smartstream sql "FROM history.…"` shows the versions of all rows of {found.table}.')
 
 
@@ -71,6 +76,19 @@ def _prediction(settings: Settings, name: str, key: str, json_output: bool) -> N
     for reason in reasons[-1:]:
         typer.echo("\n".join(_lines(reason)) + "\n")
     next_step(f"`smartstream why {found.first_table} {key}` tells the whole life of the row.")
+
+
+def _made(made: MadeFrom) -> list[str]:
+    """The predictions of one model for people."""
+    if made.unknown is not None:
+        return [f"{made.table}: not known ({made.unknown})"]
+    more = f", the first {len(made.predictions)}" if made.count > len(made.predictions) else ""
+    lines = [f"{made.table}: {made.count} predictions from this row{more}"]
+    for one in made.predictions:
+        key = ", ".join(f"{name}={value}" for name, value in one["key"].items())
+        said = ", ".join(f"{name} = {_short(str(value))}" for name, value in one["values"].items())
+        lines.append(f"  {key}: {said}; run {one['run_id']}, {one['predicted_at']}")
+    return lines
 
 
 def _lines(reason: Reason) -> list[str]:

@@ -63,7 +63,7 @@ class DriftLimits(_Model):
 
     baseline: str | None = Field(
         default=None,
-        description="Parquet file of training rows; without one, the first run is the baseline",
+        description="Parquet file of training rows; without one, a version's first profile",
     )
     psi_max: float = Field(default=0.25, gt=0, description="population stability index")
     js_max: float = Field(default=0.1, gt=0, description="Jensen-Shannon divergence, in bits")
@@ -71,6 +71,11 @@ class DriftLimits(_Model):
     null_ratio_rise_max: float = Field(default=0.05, gt=0, le=1, description="rise of the ratio of nulls")
     rows_min: int = Field(
         default=200, ge=1, description="with fewer rows drift is recorded without a warning"
+    )
+    every: Seconds = Field(
+        default=86_400.0,
+        ge=0,
+        description="how long after the last profile a run over changed keys makes the next, of all keys",
     )
 
 

@@ -45,7 +45,7 @@ class Occasion:
 
     Attributes:
         snapshots: that were read, as JSON.
-        notes: that the latest predictions are committed with.
+        notes: that the latest predictions are committed with; what they say of the run needs its counts.
         keys: that the features are of; None: all that there are.
         anew: whether every prediction is replaced.
         last_run: id of the last run that ended; empty without one.
@@ -59,7 +59,7 @@ class Occasion:
     started_at: datetime
     lsn: int
     snapshots: str
-    notes: tuple[tuple[str, str], ...]
+    notes: Callable[[Counts], tuple[tuple[str, str], ...]]
     keys: pa.Table | None
     anew: bool
     last_run: str
@@ -266,7 +266,7 @@ class Predictor:
             keys = unique_keys(pa.concat_tables(parts))
             located = table.locate(keys) if keys.num_rows else None
         held = table.position
-        position = Position(max(held.lsn, run.lsn), held.seq + 1, 1, run.run_id, run.notes)
+        position = Position(max(held.lsn, run.lsn), held.seq + 1, 1, run.run_id, run.notes(self._counts))
         table.commit(add=files, delete=located, position=position, replace_all=run.anew)
 
     def _typed(self, rows: pa.Table) -> pa.Table:

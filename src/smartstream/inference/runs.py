@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -68,8 +69,9 @@ class RunReport:
         rows_quarantined: keys whose features or prediction could not be used.
         watermark: table → identity and snapshot, as JSON.
         lsn: the source's position up to which the tables were complete.
-        drifted: columns that drifted, with ``, `` between them; None: none.
-        error, message: of a failed run.
+        drifted: columns that drifted, with ``, `` between them; None: none, or not measured.
+        error: of a failed run.
+        message: of a failed run, or what went wrong once the predictions of a good one were there.
     """
 
     model: str
@@ -98,25 +100,82 @@ class RunReport:
         found = asdict(self)
         return found | {name: found[name].isoformat() if found[name] else None for name in moments}
 
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(self.to_dict())
+
+    @staticmethod
+    def from_json(text: str) -> RunReport:
+        """Inverse of ``to_json``."""
+        found = json.loads(text)
+        moments = ("started_at", "ended_at", "scheduled_for")
+        return RunReport(
+            **found | {name: datetime.fromisoformat(found[name]) if found[name] else None for name in moments}
+        )
+
 
 def record(catalog: LakeCatalog, report: RunReport, engine: Engine) -> None:
     """Add a run; beside runs of other models that end at the same moment."""
-    append_rows(catalog, RUNS_SCHEMA, [{**asdict(report), TRUSTED_LSN: report.lsn}], engine)
+    notes = ((_recorded(report.model), _mark(report)),) if report.status == OK else ()
+    rows = [{**asdict(report), TRUSTED_LSN: report.lsn}]
+    append_rows(catalog, RUNS_SCHEMA, rows, engine, notes=notes)
+
+
+def record_missing(catalog: LakeCatalog, note: str, engine: Engine) -> None:
+    """Record the run that wrote the latest predictions, if its process ended before that.
+
+    Args:
+        note: the run as its predictions' commit tells it; empty: there is none.
+    """
+    if not note:
+        return
+    report = RunReport.from_json(note)
+    table = find_table(catalog, ANALYTICS, TABLE)
+    notes = dict(Position.from_properties(table.properties).notes) if table is not None else {}
+    if notes.get(_recorded(report.model)) == _mark(report):
+        return
+    report = replace(report, message="recorded later: it ended with its predictions written, before this row")
+    rows = [{**asdict(report), TRUSTED_LSN: report.lsn}]
+    mark = ((_recorded(report.model), _mark(report)),)
+    # A commit with an unknown outcome may have been recorded as a failure.
+    append_rows(catalog, RUNS_SCHEMA, rows, engine, notes=mark, instead=True)
+
+
+def _recorded(model: str) -> str:
+    """The note of ``model_runs`` that says which good run of a model it held last."""
+    return f"recorded.{model}"
+
+
+def _mark(report: RunReport) -> str:
+    """One run; its id alone comes again when the same input is scored again."""
+    return f"{report.run_id} {report.started_at.isoformat()}"
 
 
 def append_rows(
-    catalog: LakeCatalog, schema: TableSchema, rows: list[dict[str, Any]] | pa.Table, engine: Engine
+    catalog: LakeCatalog,
+    schema: TableSchema,
+    rows: list[dict[str, Any]] | pa.Table,
+    engine: Engine,
+    *,
+    notes: tuple[tuple[str, str], ...] = (),
+    instead: bool = False,
 ) -> None:
-    """Add rows to a table of analytics that several models share."""
+    """Add rows to a table of analytics that several models share.
+
+    Args:
+        notes: that are committed with them.
+        instead: rows of the same keys go.
+    """
     made = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema.trusted_schema())
     for attempt in range(1, ATTEMPTS_MAX + 1):
         table = TrustedTable.open(catalog, schema, namespace=ANALYTICS, engine=engine)
         table.evolve(schema)
         held = table.position
         # A writer's own number, so that another one's commit is never taken for ours.
-        position = Position(held.lsn, held.seq + 1, 1, rules=secrets.token_hex(8))
+        position = Position(held.lsn, held.seq + 1, 1, rules=secrets.token_hex(8), notes=notes)
+        gone = table.locate(made.select(schema.key)) if instead else None
         try:
-            table.commit(add=table.write(made), delete=None, position=position)
+            table.commit(add=table.write(made), delete=gone, position=position)
             return
         except CommitConflict:
             if attempt == ATTEMPTS_MAX:

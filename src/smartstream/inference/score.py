@@ -26,6 +26,7 @@ from smartstream.inference import outputs as out
 from smartstream.inference import watch
 from smartstream.inference.config import ModelSettings
 from smartstream.inference.deadline import time_limit
+from smartstream.inference.drift_tables import Measured
 from smartstream.inference.features.pinned import Pinned, Watermark
 from smartstream.inference.features.query import read_query, running
 from smartstream.inference.features.tree import AFFECTED
@@ -35,7 +36,7 @@ from smartstream.inference.models import open_model
 from smartstream.inference.models.model import Model
 from smartstream.inference.models.signature import check_inputs
 from smartstream.inference.predict import FEATURES, Counts, Occasion, Predictor
-from smartstream.inference.runs import FAILED, OK, UNCHANGED, RunReport, record
+from smartstream.inference.runs import FAILED, OK, UNCHANGED, RunReport, record, record_missing
 from smartstream.raw.store import open_store
 from smartstream.sql_text import quoted
 from smartstream.trusted.catalog import ANALYTICS, LakeCatalog, open_catalog
@@ -48,7 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 Mode = Literal["incremental", "full"]
 LEASE_MORE_S = 60.0
-"""How much longer than its run a lease lasts."""
+"""How much longer than scoring and measuring drift, each with the model's time-out, a lease lasts."""
 
 
 class Locks(Protocol):
@@ -97,7 +98,7 @@ def run_model(
 def _own_locks(settings: Settings, model: ModelSettings, clock: Callable[[], datetime]) -> Locks:
     """A file lock in a folder, which the system takes from a process that dies; in S3 a lease."""
     if settings.lake.warehouse.startswith("s3://"):
-        return Leases(open_store(settings.lake), clock=clock, lease_s=model.timeout + LEASE_MORE_S)
+        return Leases(open_store(settings.lake), clock=clock, lease_s=2 * model.timeout + LEASE_MORE_S)
     return FileLocks(Path(settings.lake.warehouse) / "control" / "models")
 
 
@@ -133,28 +134,50 @@ class _Run:
             asked = hashlib.sha256(f"{query.sql}\n{self.model.key}".encode()).hexdigest()
             nature = json.dumps([[m.identity.sha256 for m in models], asked, self._form()])
             notes = self._notes()
+            record_missing(self.catalog, notes.get("report", ""), self.engine)
             since = Watermark.from_json(notes.get("watermark", ""))
             anew = self.mode == "full" or notes.get("nature") != nature
             self.run_id = self._identify(nature, None if anew else since)
             if notes.get("run") == self.run_id or (not anew and since == self.watermark):
-                return self._report(UNCHANGED)
+                with pinned.opened(self.settings.limits) as connection:
+                    more = self._watch(connection, pinned, champion, notes["run"], whole=False)
+                return self._report(UNCHANGED, **more)
             self._keep(pinned, since)
             again = anew or self._was_cut_off(notes)
             deltas = None if again else pinned.deltas(since, self.engine)
             limits = self.settings.limits
-            with (
-                pinned.opened(limits, since if deltas is not None else None) as connection,
-                time_limit(self.model.timeout, f"model {self.model.name}", connection) as check,
-            ):
-                keys = self._compute(connection, pinned, deltas)
-                last = notes.get("run", "")
-                notes = {"watermark": self.watermark.to_json(), "nature": nature, "run": self.run_id}
-                occasion = self._occasion(notes, keys, last, check, anew=anew)
-                self._write(connection, models, occasion)
-                drifted: tuple[str, ...] = ()
-                if self.counts.scored:
-                    drifted = watch.watch(occasion, connection, champion, folder)
-        return self._report(OK, drifted=", ".join(drifted) or None)
+            with pinned.opened(limits, since if deltas is not None else None) as connection:
+                with time_limit(self.model.timeout, f"model {self.model.name}", connection) as check:
+                    keys = self._compute(connection, pinned, deltas)
+                    occasion = self._occasion(nature, keys, notes.get("run", ""), check, anew=anew)
+                    self._write(connection, models, occasion)
+                more = self._watch(connection, pinned, champion, self.run_id, whole=keys is None)
+        return self._report(OK, **more)
+
+    def _watch(
+        self, connection: duckdb.DuckDBPyConnection, pinned: Pinned, model: Model, run_id: str, *, whole: bool
+    ) -> dict[str, str | None]:
+        """Measure drift if it is due; the predictions are there by now, so that a failure is only told.
+
+        Args:
+            run_id: of the run that wrote the predictions of these snapshots.
+            whole: whether the table of features has those of all keys.
+        """
+        about = Measured(self.model.name, self.version, run_id, "feature", self.started_at, self.lsn)
+        tables = watch.Watch(self.model, self.catalog, self.engine, connection, about)
+        try:
+            if not tables.is_due(whole=whole):
+                return {}
+            with time_limit(self.model.timeout, f"model {self.model.name}: drift", connection):
+                if not whole:
+                    self._compute(connection, pinned, None)
+                folder = self.settings.path.parent if self.settings.path else None
+                return {"drifted": ", ".join(tables.measure(model, folder)) or None}
+        except Exception as error:  # whatever it is, the run has done what it is for
+            name, text = type(error).__name__, _told(error)
+            extra = {"event": "model_not_watched", "model": self.model.name, "error": name}
+            _LOG.warning("model %s: drift is not known: %s", self.model.name, text, extra=extra)
+            return {"message": f"drift is not known: {name}: {text}"}
 
     def _keep(self, pinned: Pinned, since: Watermark) -> None:
         """Keep the snapshots that the next run compares with, however many commits come before it."""
@@ -171,9 +194,8 @@ class _Run:
                 _LOG.info("model %s: the snapshot of %s is not kept", self.model.name, name, extra=extra)
 
     def failed(self, error: Exception) -> RunReport:
-        """What is recorded of a run that failed; only our own errors are known to show no values."""
-        text = str(error) if isinstance(error, SmartStreamError) else "an error that is not ours"
-        return self._report(FAILED, error=type(error).__name__, message=text)
+        """What is recorded of a run that failed."""
+        return self._report(FAILED, error=type(error).__name__, message=_told(error))
 
     def _report(self, status: str, **more: Any) -> RunReport:
         """The run as it is now."""
@@ -241,7 +263,7 @@ class _Run:
         with running(pinned.query):
             columns = connection.sql(f"SELECT * FROM ({sql}) LIMIT 0").columns
             connection.execute(
-                f"CREATE TEMP TABLE {FEATURES} AS "
+                f"CREATE OR REPLACE TEMP TABLE {FEATURES} AS "
                 f"SELECT *, {_hash_sql(columns)} AS {out.FEATURES_HASH} FROM ({sql})"
             ).fetchall()
         self._check_keys(connection, pinned)
@@ -265,7 +287,7 @@ class _Run:
 
     def _occasion(
         self,
-        notes: dict[str, str],
+        nature: str,
         keys: pa.Table | None,
         last: str,
         check: Callable[[], None],
@@ -281,12 +303,26 @@ class _Run:
             self.started_at,
             self.lsn,
             self.watermark.to_json(),
-            tuple(sorted(notes.items())),
+            lambda counts: self._told_with(nature, counts),
             None if anew else keys,
             anew,
             last,
             check,
         )
+
+    def _told_with(self, nature: str, counts: Counts) -> tuple[tuple[str, str], ...]:
+        """What the predictions are committed with: where the next run begins, and this one's own record.
+
+        A process that ends before ``model_runs`` is written leaves it to the next.
+        """
+        self.counts = counts
+        notes = {
+            "watermark": self.watermark.to_json(),
+            "nature": nature,
+            "run": self.run_id,
+            "report": self._report(OK).to_json(),
+        }
+        return tuple(sorted(notes.items()))
 
     def _write(self, connection: duckdb.DuckDBPyConnection, models: list[Model], occasion: Occasion) -> None:
         """Predict and commit; the champion last, since its notes say that the run has ended."""
@@ -321,6 +357,11 @@ class OpenModels:
     def __exit__(self, *_: object) -> None:
         for model in self._open:
             model.close()
+
+
+def _told(error: Exception) -> str:
+    """The text of an error; only our own are known to show no values."""
+    return str(error) if isinstance(error, SmartStreamError) else "an error that is not ours"
 
 
 def _hash_sql(columns: list[str]) -> str:

@@ -57,20 +57,21 @@ class CaptureLoop:
         journal: Journal,
         writer: RawWriter,
         tables: CapturedTables,
-        start_copy: Callable[[TableSchema], None],
+        start_copy: Callable[[TableSchema], int],
         meter: Meter,
         stop: threading.Event,
+        drift: Drift,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._source = settings, settings.source
         self._journal, self._writer, self._tables = journal, writer, tables
         self._start_copy, self._meter, self._stop, self._monotonic = start_copy, meter, stop, monotonic
         self._batch_bytes = min(BATCH_BYTES, settings.defaults.flush.bytes)
-        self.drift, self._leave = Drift(), threading.Event()
+        self._drift, self._leave = drift, threading.Event()
         self.coverage = Coverage(journal, settings.source, self._copy_again)
         self.rewrites = Rewrites(journal, self._copy_again)
         self.progress_lsn = 0
-        self._copied_at: dict[int, int] = {}  # oid → up to here its rows are in the copy, and in doubt
+        self._copied_at: dict[int, int] = {}  # oid → up to here its rows are in the copy
         self._stream_until = 0  # a catch-up has given way: before this LSN, another would as well
         self._reset()
 
@@ -198,25 +199,25 @@ class CaptureLoop:
         """Decode one stretch of messages into the batch."""
         decoded = self._parser.feed(messages)
         for block in decoded.blocks:
-            copied_at = self._copied_at.get(block.relation.oid, 0)
-            if not copied_at or block.commit_lsn[-1].as_py() > copied_at:
-                self._add(block, copied_at)
+            if block.commit_lsn[-1].as_py() > self._copied_at.get(block.relation.oid, 0):
+                self._add(block)
         if decoded.end_lsn is not None:
             self._batch.end_lsn = decoded.end_lsn
             self.progress_lsn = max(self.progress_lsn, decoded.end_lsn)
 
-    def _add(self, block: RowBlock, copied_at: int) -> None:
-        """Type one block's rows and keep them, but for those that speak of columns that are others now."""
+    def _add(self, block: RowBlock) -> None:
+        """Type one block's rows and keep them, but for those that a copy has, as they were then or later."""
         schema = self._schema_of(block.relation)
         if schema is None:
             return
         rows = changelog(block, schema)
-        if copied_at:
+        if copied_at := self._copied_at.get(block.relation.oid, 0):
             rows = rows.filter(pc.greater(rows[COMMIT_LSN], copied_at))
         if lacks_values(rows):  # an update that a row filter made an insert of
-            return self._copy_from_here(schema)
-        self._batch.add(schema, rows)
-        self._meter.captured(rows.num_rows)
+            return self._copy_anew(schema)
+        if rows.num_rows:
+            self._batch.add(schema, rows)
+            self._meter.captured(rows.num_rows)
 
     def _schema_of(self, relation: Relation) -> TableSchema | None:
         """The schema of a block's rows, None for a table that is not captured."""
@@ -237,7 +238,7 @@ class CaptureLoop:
         if schema is not None:
             return self._evolve(known, schema)
         if current is not None:
-            self._copy_from_here(current)
+            self._copy_anew(current)
         return None
 
     def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema:
@@ -263,16 +264,14 @@ class CaptureLoop:
         self._tables.put(schema)
         return schema
 
-    def _copy_from_here(self, schema: TableSchema) -> None:
-        """Copy a table anew of which the stream does not tell what happened."""
-        self._copied_at[schema.oid] = flushed_wal_lsn(self._catalog)  # all that was read is before
-        self._copy_anew(schema)
-
     def _copy_anew(self, schema: TableSchema) -> None:
-        """Begin a new generation; what was read of the table is in its snapshot."""
+        """Begin a new generation; all that committed before it is in the copy, and must not come over it.
+
+        The copy may be of later rows than the stream tells of, and what a rewrite did to them it never tells.
+        """
         _LOG.warning("%s changed in a way that needs its rows again: copying it anew", schema.id)
         self._batch.drop(schema.id)
-        self._start_copy(schema)
+        self._copied_at[schema.oid] = self._start_copy(schema)
         self._tables.put(schema)  # not if the copy could not begin: then it shall be found again
 
     def _copy_again(self, schema: TableSchema) -> None:
@@ -363,14 +362,12 @@ class CaptureLoop:
 
     def _apply_drift(self) -> None:
         """Follow schema changes that no row change has announced."""
-        for schema in self.drift.take(self.progress_lsn):
+        for schema, again in self._drift.take(self.progress_lsn):
             known = self._tables.get(schema.oid)
             older = known == schema and copied_otherwise(self._journal.state, schema)
-            if known == schema and not older:
+            if known == schema and not (again or older):
                 continue
-            if (
-                older or known is None or known.id != schema.id
-            ):  # another table has this name now, or this one another
+            if again or older or known is None or known.id != schema.id:  # or another table has its name now
                 passed = max(self.progress_lsn, self._journal.state.durable_lsn)
                 self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
                 self._copy_again(schema)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from smartstream.capture import published, snapshot
-from smartstream.capture.catchup import reached_lsn
+from smartstream.capture.catchup import flushed_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
 from smartstream.capture.copy_sessions import CopySessions
 from smartstream.capture.transactions import Barrier, barrier, wait_until_copyable
@@ -20,6 +20,7 @@ from smartstream.config import Settings
 from smartstream.errors import CopyFailed, Retry, SmartStreamError, TableRewritten
 from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState, RawFile, TableState
+from smartstream.pipeline.drift import Drift
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.raw.writer import RawWriter
@@ -58,29 +59,39 @@ class CopyLoop:
     """Copies tables with a few workers; each chunk that is durable is never read again."""
 
     def __init__(
-        self, settings: Settings, *, journal: Journal, writer: RawWriter, meter: Meter, stop: threading.Event
+        self,
+        settings: Settings,
+        *,
+        journal: Journal,
+        writer: RawWriter,
+        meter: Meter,
+        stop: threading.Event,
+        drift: Drift,
     ) -> None:
         self._settings, self._source = settings, settings.source
         self._journal, self._writer, self._meter, self._stop = journal, writer, meter, stop
         self._tasks: queue.Queue[tuple[Copy, int] | None] = queue.Queue()
-        self._lock, self._beginning = threading.Lock(), threading.RLock()
+        self._lock, self._beginning, self._drift = threading.Lock(), threading.Lock(), drift
         self._current: dict[str, Copy] = {}
         self._failures: dict[str, tuple[object, int]] = {}  # by table: what failed, how often in a row
 
-    def start(self, schema: TableSchema, *, accept: bool = False) -> None:
+    def start(self, schema: TableSchema, *, accept: bool = False) -> int:
         """Begin a new generation of a table: plan it, record it, queue its chunks.
 
         Args:
             accept: the table's contract holds it to this shape from here on, instead of
                 the one that it was held to before.
+        Returns:
+            An LSN: what committed before it is in the copy, as it was then or later.
         """
         with self._beginning:  # two of one table at once would be the same generation
-            self._begin(schema, accept=accept)
+            return self._begin(schema, accept=accept)
 
-    def _begin(self, schema: TableSchema, *, accept: bool) -> None:
+    def _begin(self, schema: TableSchema, *, accept: bool) -> int:
         """See ``start``."""
         with connect(self._source) as connection:
             plan = snapshot.plan(connection, schema, self._settings.limits.copy_chunk_bytes)
+            seen_lsn = flushed_wal_lsn(connection)  # the planned files are no younger, the chunks no older
         known = self._journal.state.tables.get(schema.id)
         generation = known.generation + 1 if known else 1
         detail = {
@@ -96,6 +107,7 @@ class CopyLoop:
         self._meter.rows_copied[schema.id] = 0
         self._meter.rows_estimate[schema.id] = plan.row_estimate
         self._enqueue(Copy(schema, generation, entry.lsn, plan.chunks, plan.filenode, plan.xmin))
+        return seen_lsn
 
     def resume(self, state: LakeState, tables: Iterable[TableSchema]) -> None:
         """Go on with the copies that an earlier run left unfinished."""
@@ -239,23 +251,22 @@ class CopyLoop:
         self._journal.append(EntryKind.COPY_END, lsn=lsn, table=copy.schema.id, detail=detail)
 
     def _restart(self, copy: Copy, error: TableRewritten) -> None:
-        """Begin again with the table as it is now.
+        """Have the table copied again, once the stream has passed this moment.
 
         Raises:
             CopyFailed: that is how it was; it fails for good.
         """
-        with connect(self._source) as connection, self._beginning:
-            # Under the lock: what is seen now is not older than what another copy has begun with.
+        with copy.lock:
             if copy.superseded:
                 return
+            copy.superseded = True
+        with connect(self._source) as connection:
             schema = published.table_schema(connection, self._source, copy.schema.oid)
-            if schema is None:
+            if schema is None:  # gone; a table of that name will be found, if there is one
                 return
             self._count_failure(copy, schema, error)
-            try:
-                self.start(schema)
-            except TableRewritten as gone:  # a table of that name will be found, if there is one
-                _LOG.warning("copy of %s ends: %s", schema.id, gone)
+            # Rows as they were before a rewrite, read after the copy, would be laid over newer ones.
+            self._drift.report(schema, reached_lsn(connection), again=True)
 
     def _count_failure(self, copy: Copy, schema: TableSchema, error: TableRewritten) -> None:
         """Wait a moment before the same is tried again, and give up at last.

@@ -17,19 +17,20 @@ from smartstream.transform.evolution import compare
 class Drift:
     """The latest look at each table that was found otherwise; thread-safe."""
 
-    _seen: dict[str, tuple[TableSchema, int]] = field(default_factory=dict)
+    _seen: dict[str, tuple[TableSchema, int, bool]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def report(self, schema: TableSchema, lsn: int) -> None:
-        """Note that the catalog shows ``schema`` at ``lsn``."""
+    def report(self, schema: TableSchema, lsn: int, *, again: bool = False) -> None:
+        """Note that the catalog shows ``schema`` at ``lsn``; ``again``: that it must be copied anew."""
         with self._lock:
-            self._seen[schema.id] = (schema, lsn)
+            _, _, before = self._seen.get(schema.id, (schema, lsn, False))
+            self._seen[schema.id] = (schema, lsn, again or before)
 
-    def take(self, passed_lsn: int) -> list[TableSchema]:
-        """What the stream has reached, once."""
+    def take(self, passed_lsn: int) -> list[tuple[TableSchema, bool]]:
+        """What the stream has reached, once, and whether it must be copied anew."""
         with self._lock:
-            reached = [schema for schema, lsn in self._seen.values() if lsn <= passed_lsn]
-            for schema in reached:
+            reached = [(schema, again) for schema, lsn, again in self._seen.values() if lsn <= passed_lsn]
+            for schema, _ in reached:
                 del self._seen[schema.id]
         return reached
 

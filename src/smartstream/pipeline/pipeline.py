@@ -33,7 +33,7 @@ from smartstream.pipeline.admission import admitted, discover, has_begun, undone
 from smartstream.pipeline.apply_loop import ApplyLoop
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
-from smartstream.pipeline.drift import copied_otherwise
+from smartstream.pipeline.drift import Drift, copied_otherwise
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.mailbox import Mailbox
 from smartstream.pipeline.maintenance_loop import MaintenanceLoop
@@ -82,7 +82,7 @@ class Pipeline:
         self._ready_lsn: dict[str, int] = {}
         self._journal: Journal | None = None
         self._apply: ApplyLoop | None = None
-        self._tables = CapturedTables()
+        self._tables, self._drift = CapturedTables(), Drift()
 
     def run(self, *, stop: threading.Event | None = None, once: bool = False) -> None:
         """Run until ``stop`` is set, or with ``once`` until the lake has all there is now.
@@ -102,11 +102,12 @@ class Pipeline:
         target, schemas = self._prepare_source(log)
         self._journal.replay(log.entries(log.applied_seq))
         common: dict[str, Any] = {"journal": self._journal, "meter": self._meter, "stop": self._stop}
+        common["drift"] = self._drift
         copies = CopyLoop(self._settings, writer=writer, **common)
         capture = CaptureLoop(
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
         )
-        self._coverage, self._rewrites, self._drift = capture.coverage, capture.rewrites, capture.drift
+        self._coverage, self._rewrites = capture.coverage, capture.rewrites
         iceberg, limits = open_catalog(self._settings.lake), self._settings.limits
         engine = Engine(memory_bytes=limits.duckdb_memory, threads=limits.threads)
         look_up = partial(_rows_as_of, log, store)

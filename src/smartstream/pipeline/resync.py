@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from threading import Event
+from typing import Any
 
 from smartstream.capture import identity, publication, slot
 from smartstream.capture.catchup import current_wal_lsn
@@ -15,6 +16,7 @@ from smartstream.errors import NoTables, RequestFailed, SlotInUse
 from smartstream.manifest import EntryKind
 from smartstream.pipeline.admission import admitted, discover, has_begun
 from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.pipeline.drift import Drift
 from smartstream.pipeline.errand import POLL_S
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
@@ -75,7 +77,8 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
     log = ManifestLog(store, clock)
     log.load()
     journal = Journal(log, payload_bytes_max=0)
-    copies = CopyLoop(settings, journal=journal, writer=RawWriter(store, clock), meter=Meter(), stop=Event())
+    around: dict[str, Any] = {"meter": Meter(), "stop": Event(), "drift": Drift()}
+    copies = CopyLoop(settings, journal=journal, writer=RawWriter(store, clock), **around)
     with connect(settings.source) as connection:
         mark = identity.check(settings.source, connection, log.state) if tables else identity.look(connection)
         info = slot.inspect(connection, settings.source.slot.name)

@@ -52,7 +52,7 @@ class Surroundings:
     journal: Journal
     store: Store
     entries: Callable[[int], Iterator[Entry]]
-    start_copy: Callable[[TableSchema], None]
+    start_copy: Callable[[TableSchema], object]
     meter: Meter
     clock: Callable[[], datetime]
 
