@@ -101,8 +101,8 @@ class Pipeline:
         writer = RawWriter(store, self._clock)
         target, schemas = self._prepare_source(log)
         self._journal.replay(log.entries(log.applied_seq))
-        common: dict[str, Any] = {"journal": self._journal, "meter": self._meter, "stop": self._stop}
-        common["drift"] = self._drift
+        common: dict[str, Any] = {"journal": self._journal, "meter": self._meter}
+        common |= {"stop": self._stop, "drift": self._drift}
         copies = CopyLoop(self._settings, writer=writer, **common)
         capture = CaptureLoop(
             self._settings, writer=writer, tables=self._tables, start_copy=copies.start, **common
@@ -145,16 +145,21 @@ class Pipeline:
         try:
             self._keep_house(stop, log, mailbox, capture, copies, captured=threads[0] if once else None)
         finally:
-            self._stop.set()
-            self._journal.wake()
-            copies.wake()
-            for thread in threads:
-                thread.join()
-            log.save_checkpoint(log.state, self._apply.safe_seq())
+            self._end(threads, copies, log)
         if self._errors:
             raise self._errors[0]
         if once:
             quality.look()
+
+    def _end(self, threads: Sequence[threading.Thread], copies: CopyLoop, log: ManifestLog) -> None:
+        """Let every thread end, and note how far it came."""
+        assert self._journal is not None and self._apply is not None
+        self._stop.set()
+        self._journal.wake()
+        copies.wake()
+        for thread in threads:
+            thread.join()
+        log.save_checkpoint(log.state, self._apply.safe_seq())
 
     @property
     def paused(self) -> bool:
