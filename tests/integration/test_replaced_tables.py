@@ -105,7 +105,7 @@ def seen(pipeline: Pipeline, admin: psycopg.Connection[Any]) -> bool:
     """Whether the pipeline has looked at the catalog since the table was replaced."""
     row = admin.execute(b"SELECT 't'::regclass::oid::int").fetchone()
     assert row is not None
-    waits = [schema.oid for schema, *_ in pipeline._drift._seen.values()]
+    waits = [look.schema.oid for look in pipeline._drift.reached(2**63)]
     return row[0] in [*waits, *(schema.oid for schema in pipeline._tables.all() if schema.id == "public.t")]
 
 
@@ -154,3 +154,35 @@ def test_a_copy_that_could_not_begin_is_begun_later(
         admin.execute(b"CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh VALUES (1, 'a')")
         wait_until(lambda: len(failures) == 2)
         assert_equal(settings)
+
+
+def test_a_table_that_is_rewritten_while_it_is_copied_is_copied_again_even_if_that_fails_at_first(
+    admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, read, failures, starts = CopyLoop.start, CopyLoop._copy_chunk, [], []
+
+    def rewritten_first(loop: CopyLoop, copy: Any, *more: Any) -> None:
+        if copy.schema.name == "big" and len(starts) == 1 and not failures:
+            statement = (
+                "ALTER TABLE big ADD COLUMN c float8 DEFAULT random(); UPDATE big SET v = 'x' WHERE id = 3"
+            )
+            admin.execute(statement.encode())
+        read(loop, copy, *more)
+
+    def failing(loop: CopyLoop, schema: TableSchema, **more: Any) -> int:
+        if schema.name == "big":
+            if len(starts) == 1 and not failures:
+                failures.append(schema)
+                raise SourceUnreachable("the connection was closed")
+            starts.append(schema)
+        return start(loop, schema, **more)
+
+    monkeypatch.setattr(CopyLoop, "_copy_chunk", rewritten_first)
+    monkeypatch.setattr(CopyLoop, "start", failing)
+    with running(settings):
+        admin.execute(
+            b"CREATE TABLE big (id int PRIMARY KEY, v text); INSERT INTO big VALUES (1, 'a'), (3, 'b')"
+        )
+        wait_until(lambda: len(starts) > 1, 60)
+        assert_equal(settings)
+    assert failures

@@ -26,7 +26,7 @@ from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStre
 from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline.batch import Batch, describe
 from smartstream.pipeline.coverage import Coverage
-from smartstream.pipeline.drift import Drift, copied_otherwise
+from smartstream.pipeline.drift import Drift, Look, copied_otherwise
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.rewrites import Rewrites
@@ -265,10 +265,7 @@ class CaptureLoop:
         return schema
 
     def _copy_anew(self, schema: TableSchema) -> None:
-        """Begin a new generation; all that committed before it is in the copy, and must not come over it.
-
-        The copy may be of later rows than the stream tells of, and what a rewrite did to them it never tells.
-        """
+        """Begin a new generation; what committed before is in the copy, and must not come over it."""
         _LOG.warning("%s changed in a way that needs its rows again: copying it anew", schema.id)
         self._batch.drop(schema.id)
         self._copied_at[schema.oid] = self._start_copy(schema)
@@ -361,24 +358,29 @@ class CaptureLoop:
         return self._parser.in_transaction or (self._tail is not None and len(self._tail.starts) > 0)
 
     def _apply_drift(self) -> None:
-        """Follow schema changes that no row change has announced."""
-        for schema, again in self._drift.take(self.progress_lsn):
-            known = self._tables.get(schema.oid)
-            older = known == schema and copied_otherwise(self._journal.state, schema)
-            if known == schema and not (again or older):
-                continue
-            if again or older or known is None or known.id != schema.id:  # or another table has its name now
-                passed = max(self.progress_lsn, self._journal.state.durable_lsn)
-                self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
-                self._copy_again(schema)
-            elif look_alike(known, schema):  # which rows since are of which column, the stream did not say
-                self._flush()
-                self._copy_anew(schema)
-            else:
-                self._evolve(known, schema)
-            self._resolved.clear()
+        """Follow what the catalog showed and no row change has announced."""
+        for look in self._drift.reached(self.progress_lsn):
+            self._follow(look)
+            self._drift.done(look)  # not before: a copy that can't begin now must begin later
         if self._batch:
             self._flush()
+
+    def _follow(self, look: Look) -> None:
+        """Follow a look at a table, now that all before it is durable."""
+        schema, known = look.schema, self._tables.get(look.schema.oid)
+        again = look.again or (known == schema and copied_otherwise(self._journal.state, schema))
+        if known == schema and not again:
+            return
+        if again or known is None or known.id != schema.id:  # or another table has its name now
+            passed = max(self.progress_lsn, self._journal.state.durable_lsn)
+            self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
+            self._copy_again(schema)
+        elif look_alike(known, schema):  # which rows since are of which column, the stream did not say
+            self._flush()
+            self._copy_anew(schema)
+        else:
+            self._evolve(known, schema)
+        self._resolved.clear()
 
     def _far_behind(self) -> bool:
         """Whether catching up would be faster than streaming on."""

@@ -13,29 +13,41 @@ from smartstream.schema import TableSchema
 from smartstream.transform.evolution import compare
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A table as the catalog showed it at ``lsn``; ``again``: it must be copied anew."""
+
+    schema: TableSchema
+    lsn: int
+    again: bool
+
+
 @dataclass(slots=True)
 class Drift:
     """The latest look at each table that was found otherwise; thread-safe."""
 
-    _seen: dict[str, tuple[TableSchema, int, bool]] = field(default_factory=dict)
+    _looks: dict[str, Look] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def report(self, schema: TableSchema, lsn: int, *, again: bool = False) -> None:
-        """Note that the catalog shows ``schema`` at ``lsn``; ``again``: that it must be copied anew."""
+        """Note a look, in place of an earlier one."""
         with self._lock:
-            _, _, before = self._seen.get(schema.id, (schema, lsn, False))
-            self._seen[schema.id] = (schema, lsn, again or before)
+            before = self._looks.get(schema.id)
+            self._looks[schema.id] = Look(schema, lsn, again or (before is not None and before.again))
 
-    def take(self, passed_lsn: int) -> list[tuple[TableSchema, bool]]:
-        """What the stream has reached, once, and whether it must be copied anew."""
+    def reached(self, passed_lsn: int) -> list[Look]:
+        """The looks that the stream has come to."""
         with self._lock:
-            reached = [(schema, again) for schema, lsn, again in self._seen.values() if lsn <= passed_lsn]
-            for schema, _ in reached:
-                del self._seen[schema.id]
-        return reached
+            return [look for look in self._looks.values() if look.lsn <= passed_lsn]
+
+    def done(self, look: Look) -> None:
+        """Forget a look that was followed, unless there is a later one."""
+        with self._lock:
+            if self._looks.get(look.schema.id) is look:
+                del self._looks[look.schema.id]
 
     def __bool__(self) -> bool:
-        return bool(self._seen)
+        return bool(self._looks)
 
 
 def copied_otherwise(state: LakeState, schema: TableSchema) -> bool:
