@@ -19,6 +19,7 @@ from smartstream.query import open_lake
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
+from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
 from tests.running_pipeline import assert_equal, running, settings_for, wait_until
 
@@ -94,6 +95,25 @@ def test_rows_of_the_table_before_stay_with_it(
     with open_lake(settings, statement) as lake:
         found = lake.execute(statement).fetchall()
     assert found[-1] == (70, "newer", True) and {v for _, v, _ in found} <= {"new", "newer"}
+
+
+def test_a_copy_with_an_older_look_does_not_hide_what_a_rewrite_did(
+    gate: Gate, admin: psycopg.Connection[Any], settings: Settings
+) -> None:
+    """The stream asks for a copy of two columns; on the server a third one has been filled meanwhile."""
+    with running(settings) as pipeline:
+        gate.close()
+        admin.execute(b"ALTER TABLE t ALTER COLUMN v TYPE integer USING 1")
+        admin.execute(b"INSERT INTO t VALUES (70, 2)")
+        admin.execute(b"ALTER TABLE t ADD COLUMN c float8 DEFAULT random()")
+        admin.execute(b"ALTER TABLE t ALTER COLUMN c DROP DEFAULT")
+        gate.open()
+        wait_until(lambda: generation(pipeline, "public.t") > 1)
+        for _ in range(60):  # a second copy follows, by itself
+            if (report := verify(settings, rows=True)).ok:
+                break
+            threading.Event().wait(0.5)
+        assert report.ok, report.to_dict()
 
 
 def generation(pipeline: Pipeline, table: str) -> int:
