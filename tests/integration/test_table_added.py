@@ -15,7 +15,7 @@ import pytest
 from smartstream.config import Settings
 from tests.running_pipeline import assert_equal, once, query, running, settings_for, wait_until
 
-ROWS = 500
+ROWS = 1_000
 SLOW_CHUNK = 8 << 10
 """A page each: the copy of the large table takes a while."""
 
@@ -103,7 +103,7 @@ def test_changes_of_others_are_seen_while_a_new_table_is_copied(
                 assert (rows := count(settings, "large")) == 0 or rows > ROWS // 2, "never half a table"
             wait_until(lambda: count(settings, "large") > ROWS // 2)
         wait_until(pipeline.ready)
-        assert while_copied >= 2
+        assert while_copied, "nothing of the others was seen until the copy had ended"
         wait_until(lambda: seen(settings) == rounds[0] or seen(settings) > begun + 4)
     once(settings)
     assert_equal(settings)
