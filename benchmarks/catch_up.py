@@ -22,6 +22,7 @@ from smartstream.config import Settings
 from smartstream.lsn import parse_lsn
 from smartstream.pipeline import Pipeline, discover
 from smartstream.pipeline.capture_loop import CaptureLoop
+from smartstream.pipeline.drift import Drift
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.tables import CapturedTables
@@ -64,14 +65,15 @@ def _capture(settings: Settings, target: int) -> None:
     log = ManifestLog(store, lambda: datetime.now(UTC))
     log.load()
     with connect(settings.source) as connection:
-        tables = CapturedTables(discover(connection, settings))
+        tables = CapturedTables(discover(connection, settings, {}))
     loop = CaptureLoop(
         settings,
         journal=Journal(log, payload_bytes_max=0),
         writer=RawWriter(store, lambda: datetime.now(UTC)),
         tables=tables,
-        start_copy=lambda schema: None,
+        start_copy=lambda schema, **how: None,
         meter=Meter(),
         stop=threading.Event(),
+        drift=Drift(),
     )
     loop.run(lambda: target)

@@ -62,7 +62,8 @@ class Entry:
         table: ``schema.name`` for all kinds but CHANGES.
         detail: facts of the kind. COPY_START: ``generation``, ``schema`` (JSON text),
             ``chunks`` (list of [relation, page_min, page_max]), ``filenode``, ``xmin``
-            (oldest transaction that the copy may not have seen whole), and ``reference``
+            (oldest transaction that the copy may not have seen whole), ``seen`` (LSN: what
+            committed before it is in the copy, as it was then or later), and ``reference``
             (JSON text of a schema), where the copy accepts no new shape: see ``TableState``;
             COPY_CHUNK: ``generation``, ``chunk``; COPY_END: ``generation``;
             CHANGES: ``schemas`` (table → ``schema`` (JSON text) and ``fills`` (attnum →
@@ -128,6 +129,7 @@ class TableState:
     ready_lsn: int = 0  # exact once the applier has passed this
     reference: str = ""  # JSON text of the schema that a contract holds the table to
     schema_lsn: int = 0  # end of the entry that brought ``schema``
+    seen_lsn: int = 0  # what committed before this is in the copy, and in no later entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,11 @@ class LakeState:
     published: Mapping[str, str] = field(default_factory=dict)
     stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def seen_lsn(self, table: str) -> int:
+        """What committed before this is in the table's copy; 0 when none has begun."""
+        known = self.tables.get(table)
+        return known.seen_lsn if known else 0
+
     def apply(self, entry: Entry) -> LakeState:
         """Return the state after ``entry``; entries must come in order, without gaps."""
         if entry.seq != self.seq + 1:
@@ -198,6 +205,7 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
             xmin=detail["xmin"],
             reference=detail.get("reference", detail["schema"]),
             schema_lsn=entry.lsn,
+            seen_lsn=parse_lsn(detail["seen"]) if "seen" in detail else 0,
         )
     if table is None:
         raise ValueError(f"manifest entry {entry.seq}: {entry.kind} of {entry.table} before its copy_start")

@@ -12,16 +12,18 @@ import pytest
 
 from smartstream.config import Settings
 from smartstream.errors import SourceUnreachable
+from smartstream.manifest import Entry, EntryKind
 from smartstream.pipeline import Pipeline
 from smartstream.pipeline.capture_loop import CaptureLoop
 from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.pipeline.resync import ask_resync, resync
 from smartstream.query import open_lake
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
 from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
-from tests.running_pipeline import assert_equal, running, settings_for, wait_until
+from tests.running_pipeline import assert_equal, once, running, settings_for, wait_until
 
 ROWS = "INSERT INTO {} SELECT n, '{}' FROM generate_series(1, 5) n"
 
@@ -132,30 +134,28 @@ def seen(pipeline: Pipeline, admin: psycopg.Connection[Any]) -> bool:
 def test_rows_that_come_before_a_new_table_is_begun_are_in_its_copy(
     database: str, admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the moment it is known and that of its copy its changes are of no use, and no harm."""
+    """And nowhere else: over a copy of rows that a rewrite has changed they would put older ones."""
     start, begun = CopyLoop.start, threading.Event()
 
     def late(loop: CopyLoop, schema: TableSchema, **more: Any) -> None:
         if schema.name == "fresh":
             admin.execute(b"INSERT INTO fresh VALUES (6, 'before its copy')")
-            wait_until(lambda: has_applied(pipeline, settings, "public.fresh"))
             begun.set()
         start(loop, schema, **more)
 
     monkeypatch.setattr(CopyLoop, "start", late)
-    with running(settings) as pipeline:
+    with running(settings):
         with psycopg.connect(database, autocommit=True) as other:
             other.execute(b"CREATE TABLE fresh (id int PRIMARY KEY, v text)")
         wait_until(begun.is_set, 60)
         assert_equal(settings)
+    assert all(entry.kind is not EntryKind.CHANGES for entry in entries_of(settings, "public.fresh"))
 
 
-def has_applied(pipeline: Pipeline, settings: Settings, table: str) -> bool:
-    """Whether changes of a table are in the log, and the applier is past them."""
-    assert pipeline._apply is not None
+def entries_of(settings: Settings, table: str) -> list[Entry]:
+    """The entries of the log that have rows of a table."""
     entries = ManifestLog(open_store(settings.lake), now).entries(0)
-    seqs = [entry.seq for entry in entries if any(file.table == table for file in entry.files)]
-    return bool(seqs) and pipeline._apply.applied_seq >= seqs[-1]
+    return [entry for entry in entries if any(file.table == table for file in entry.files)]
 
 
 def test_a_copy_that_could_not_begin_is_begun_later(
@@ -206,3 +206,36 @@ def test_a_table_that_is_rewritten_while_it_is_copied_is_copied_again_even_if_th
         wait_until(lambda: len(starts) > 1, 60)
         assert_equal(settings)
     assert failures
+
+
+REWRITTEN = b"ALTER TABLE t ALTER COLUMN v TYPE text USING 'rewritten'"
+
+
+def test_rows_from_before_a_rewrite_stay_out_of_a_copy_from_after_it(
+    admin: psycopg.Connection[Any], settings: Settings
+) -> None:
+    """The slot is behind both: what it sends first is older than the copy, and nothing newer follows."""
+    once(settings)
+    admin.execute(b"UPDATE t SET v = 'older' WHERE id = 1; DELETE FROM t WHERE id = 2")
+    admin.execute(REWRITTEN)
+    assert resync(settings, ["public.t"], clock=now) == ["public.t"]
+    once(settings)
+    assert_equal(settings)
+
+
+def test_rows_from_before_a_rewrite_stay_out_of_a_copy_that_was_asked_for(
+    gate: Gate, admin: psycopg.Connection[Any], settings: Settings
+) -> None:
+    with running(settings) as pipeline:
+        assert_equal(settings)
+        gate.close()
+        admin.execute(b"UPDATE t SET v = 'older' WHERE id = 1")
+        admin.execute(REWRITTEN)
+        asked = threading.Thread(
+            target=ask_resync, args=(settings, ["public.t"]), kwargs={"stop": threading.Event()}
+        )
+        asked.start()
+        wait_until(lambda: bool(pipeline._drift) or generation(pipeline, "public.t") > 1)
+        gate.open()
+        asked.join()
+        assert_equal(settings)

@@ -13,7 +13,8 @@ from smartstream.manifest import EntryKind, TableState
 from smartstream.pipeline.journal import Item
 from smartstream.pipeline.parts import Part, parts_of
 from smartstream.pipeline.requests import Answer, Request, answer
-from smartstream.pipeline.table_applier import Surroundings, TableApplier
+from smartstream.pipeline.surroundings import Surroundings
+from smartstream.pipeline.table_applier import TableApplier
 from smartstream.pipeline.table_writer import TableWriter
 from smartstream.schema import TableSchema
 from smartstream.trusted.table import TrustedTable
@@ -101,7 +102,7 @@ class ApplyLoop:
 
     def settling(self) -> set[str]:
         """Tables whose copy is visible, but not caught up with."""
-        return {name for name, table in list(self._tables.items()) if table.settling}
+        return {name for name, table in list(self._tables.items()) if table.unsettled}
 
     def rebuilding(self) -> set[str]:
         """Tables that are being made again."""
@@ -142,9 +143,6 @@ class ApplyLoop:
             for part in parts_of(item):
                 by_table.setdefault(part.file.table, []).append(part)
         for name, parts in by_table.items():
-            known = self._journal.state.tables.get(name)
-            if known is None or (known.generation == 1 and parts[-1].seq < known.copy_seq):
-                continue  # captured just before its first copy began: that has these rows
             self._known(name).apply(parts)
         self._follow_schemas(items)
         last = items[-1].entry

@@ -57,7 +57,7 @@ class CaptureLoop:
         journal: Journal,
         writer: RawWriter,
         tables: CapturedTables,
-        start_copy: Callable[[TableSchema], int],
+        start_copy: Callable[..., None],
         meter: Meter,
         stop: threading.Event,
         drift: Drift,
@@ -71,7 +71,6 @@ class CaptureLoop:
         self.coverage = Coverage(journal, settings.source, self._copy_again)
         self.rewrites = Rewrites(journal, self._copy_again)
         self.progress_lsn = 0
-        self._copied_at: dict[int, int] = {}  # oid → up to here its rows are in the copy
         self._stream_until = 0  # a catch-up has given way: before this LSN, another would as well
         self._reset()
 
@@ -199,25 +198,29 @@ class CaptureLoop:
         """Decode one stretch of messages into the batch."""
         decoded = self._parser.feed(messages)
         for block in decoded.blocks:
-            if block.commit_lsn[-1].as_py() > self._copied_at.get(block.relation.oid, 0):
-                self._add(block)
+            self._add(block)
         if decoded.end_lsn is not None:
             self._batch.end_lsn = decoded.end_lsn
             self.progress_lsn = max(self.progress_lsn, decoded.end_lsn)
 
     def _add(self, block: RowBlock) -> None:
         """Type one block's rows and keep them, but for those that a copy has, as they were then or later."""
-        schema = self._schema_of(block.relation)
-        if schema is None:
+        if block.commit_lsn[-1].as_py() <= self._seen_lsn(block.relation):
+            return
+        if (schema := self._schema_of(block.relation)) is None:
             return
         rows = changelog(block, schema)
-        if copied_at := self._copied_at.get(block.relation.oid, 0):
-            rows = rows.filter(pc.greater(rows[COMMIT_LSN], copied_at))
+        rows = rows.filter(pc.greater(rows[COMMIT_LSN], self._seen_lsn(block.relation)))
         if lacks_values(rows):  # an update that a row filter made an insert of
             return self._copy_anew(schema)
         if rows.num_rows:
             self._batch.add(schema, rows)
             self._meter.captured(rows.num_rows)
+
+    def _seen_lsn(self, relation: Relation) -> int:
+        """Up to here a table's rows are in its copy."""
+        known = self._tables.get(relation.oid)
+        return self._journal.state.seen_lsn(known.id) if known else 0
 
     def _schema_of(self, relation: Relation) -> TableSchema | None:
         """The schema of a block's rows, None for a table that is not captured."""
@@ -248,6 +251,8 @@ class CaptureLoop:
         for relation in [r for r in self._resolved if r.oid == known.oid]:
             del self._resolved[relation]  # the same names and types may be other columns from here on
         change = compare(known, schema)
+        if change:
+            _LOG.info("schema of %s changed: %s", schema.id, describe(change))
         added = [column.attnum for column in change.added]
         defaults = catalog.missing_defaults(self._catalog, schema.oid, added) if added else None
         unseen = bool(change) and self.rewrites.rewritten(self._catalog, schema)
@@ -260,21 +265,19 @@ class CaptureLoop:
                 "schema": schema.to_json(),
                 "fills": {**self._batch.schemas.get(schema.id, {}).get("fills", {}), **fills},
             }
-            _LOG.info("schema of %s changed: %s", schema.id, describe(change))
         self._tables.put(schema)
         return schema
 
-    def _copy_anew(self, schema: TableSchema) -> None:
-        """Begin a new generation; what committed before is in the copy, and must not come over it."""
-        _LOG.warning("%s changed in a way that needs its rows again: copying it anew", schema.id)
+    def _copy_anew(self, schema: TableSchema, *, accept: bool = False) -> None:
+        """Begin a new generation; what committed before is in it, and must not come over it."""
         self._batch.drop(schema.id)
-        self._copied_at[schema.oid] = self._start_copy(schema)
+        self._start_copy(schema, accept=accept)
         self._tables.put(schema)  # not if the copy could not begin: then it shall be found again
 
-    def _copy_again(self, schema: TableSchema) -> None:
-        """Copy a table anew as it is now, if it still is."""
+    def _copy_again(self, schema: TableSchema, *, accept: bool = False) -> None:
+        """Copy a table as it is now, if it still is."""
         if (current := published.table_schema(self._catalog, self._source, schema.oid)) is not None:
-            self._copy_anew(current)
+            self._copy_anew(current, accept=accept)
 
     def _due(self, *, force: bool) -> bool:
         """Whether the batch should be made durable now; only between transactions."""
@@ -331,15 +334,11 @@ class CaptureLoop:
         """
         if self._batch or self._parser.in_transaction:
             return
-        if self.coverage.gaps.close(self.progress_lsn):  # under load there is hardly a better moment
-            self._resolved.clear()
+        self._apply_findings()  # under load there is hardly a better moment
         if self._mid_transaction():
             return
         self.progress_lsn = max(self.progress_lsn, lsn or 0)
-        self._apply_drift()
-        for recopies in (self.coverage.gaps, self.rewrites.recopies):
-            if recopies.close(self.progress_lsn):
-                self._resolved.clear()
+        self._apply_findings()
         state = self._journal.state
         durable = state.durable_lsn
         if self.progress_lsn <= durable:
@@ -357,13 +356,16 @@ class CaptureLoop:
         """Whether a part of a transaction has been read."""
         return self._parser.in_transaction or (self._tail is not None and len(self._tail.starts) > 0)
 
-    def _apply_drift(self) -> None:
-        """Follow what the catalog showed and no row change has announced."""
+    def _apply_findings(self) -> None:
+        """Follow what no row change has announced, and begin the copies that were asked for."""
         for look in self._drift.reached(self.progress_lsn):
             self._follow(look)
             self._drift.done(look)  # not before: a copy that can't begin now must begin later
         if self._batch:
             self._flush()
+        for recopies in (self.coverage.gaps, self.rewrites.recopies):
+            if recopies.close(self.progress_lsn):
+                self._resolved.clear()
 
     def _follow(self, look: Look) -> None:
         """Follow a look at a table, now that all before it is durable."""
@@ -371,10 +373,9 @@ class CaptureLoop:
         again = look.again or (known == schema and copied_otherwise(self._journal.state, schema))
         if known == schema and not again:
             return
-        if again or known is None or known.id != schema.id:  # or another table has its name now
-            passed = max(self.progress_lsn, self._journal.state.durable_lsn)
-            self._journal.append(EntryKind.CHANGES, lsn=passed)  # what was before ends here
-            self._copy_again(schema)
+        if again or known is None or known.id != schema.id:  # or another table has its name from here on
+            self._journal.append_end(self.progress_lsn)
+            self._copy_again(schema, accept=look.accept)
         elif look_alike(known, schema):  # which rows since are of which column, the stream did not say
             self._flush()
             self._copy_anew(schema)

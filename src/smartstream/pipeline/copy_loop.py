@@ -71,24 +71,20 @@ class CopyLoop:
         self._settings, self._source = settings, settings.source
         self._journal, self._writer, self._meter, self._stop = journal, writer, meter, stop
         self._tasks: queue.Queue[tuple[Copy, int] | None] = queue.Queue()
-        self._lock, self._beginning, self._drift = threading.Lock(), threading.Lock(), drift
+        self._lock, self._drift = threading.Lock(), drift
         self._current: dict[str, Copy] = {}
         self._failures: dict[str, tuple[object, int]] = {}  # by table: what failed, how often in a row
 
-    def start(self, schema: TableSchema, *, accept: bool = False) -> int:
+    def start(self, schema: TableSchema, *, accept: bool = False) -> None:
         """Begin a new generation of a table: plan it, record it, queue its chunks.
+
+        While the stream is read, only the thread that reads it may do so, and between
+        transactions: what was read before is then in the log before the copy.
 
         Args:
             accept: the table's contract holds it to this shape from here on, instead of
                 the one that it was held to before.
-        Returns:
-            An LSN: what committed before it is in the copy, as it was then or later.
         """
-        with self._beginning:  # two of one table at once would be the same generation
-            return self._begin(schema, accept=accept)
-
-    def _begin(self, schema: TableSchema, *, accept: bool) -> int:
-        """See ``start``."""
         with connect(self._source) as connection:
             plan = snapshot.plan(connection, schema, self._settings.limits.copy_chunk_bytes)
             seen_lsn = flushed_wal_lsn(connection)  # the planned files are no younger, the chunks no older
@@ -100,14 +96,15 @@ class CopyLoop:
             "chunks": [list(chunk) for chunk in plan.chunks],
             "filenode": plan.filenode,
             "xmin": plan.xmin,
+            "seen": format_lsn(seen_lsn),
         }
         if known and not accept and known.reference != detail["schema"]:
             detail["reference"] = known.reference
+        _LOG.info("%s: copy %d begins", schema.id, generation)
         entry = self._journal.append_copy_start(schema.id, detail)
         self._meter.rows_copied[schema.id] = 0
         self._meter.rows_estimate[schema.id] = plan.row_estimate
         self._enqueue(Copy(schema, generation, entry.lsn, plan.chunks, plan.filenode, plan.xmin))
-        return seen_lsn
 
     def resume(self, state: LakeState, tables: Iterable[TableSchema]) -> None:
         """Go on with the copies that an earlier run left unfinished."""

@@ -1,6 +1,8 @@
-"""What the catalog shows of a table and no row has announced: it counts once the stream is there.
+"""What the stream has not told the thread that reads it: tables that look otherwise, or must be copied.
 
-Rows that were written before are of the table as it was, or of another one of that name.
+What the catalog shows counts once the stream is there: rows that were written before are of the
+table as it was, or of another one of that name.  A copy begins between two transactions that are
+read: so the log has, after its beginning, no row that committed before it.
 """
 
 from __future__ import annotations
@@ -15,11 +17,18 @@ from smartstream.transform.evolution import compare
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A table as the catalog showed it at ``lsn``; ``again``: it must be copied anew."""
+    """A table as it was seen.
+
+    Attributes:
+        lsn: it counts from here on.
+        again: it must be copied anew, as it then is.
+        accept: see ``CopyLoop.start``.
+    """
 
     schema: TableSchema
     lsn: int
-    again: bool
+    again: bool = False
+    accept: bool = False
 
 
 @dataclass(slots=True)
@@ -29,11 +38,17 @@ class Drift:
     _looks: dict[str, Look] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def report(self, schema: TableSchema, lsn: int, *, again: bool = False) -> None:
-        """Note a look, in place of an earlier one."""
+    def report(self, schema: TableSchema, lsn: int, *, again: bool = False, accept: bool = False) -> None:
+        """Note a look, in place of an earlier one; what that asked for is still asked for."""
         with self._lock:
-            before = self._looks.get(schema.id)
-            self._looks[schema.id] = Look(schema, lsn, again or (before is not None and before.again))
+            before = self._looks.get(schema.id) or Look(schema, lsn)
+            self._looks[schema.id] = Look(
+                schema, max(lsn, before.lsn), again or before.again, accept or before.accept
+            )
+
+    def ask_copy(self, schema: TableSchema, *, accept: bool = False) -> None:
+        """Have a table copied as soon as a copy can begin."""
+        self.report(schema, 0, again=True, accept=accept)
 
     def reached(self, passed_lsn: int) -> list[Look]:
         """The looks that the stream has come to."""

@@ -70,6 +70,10 @@ class Journal:
             self._queue(item)
             return entry
 
+    def append_end(self, lsn: int) -> None:
+        """Note that all that committed before ``lsn`` is in the log."""
+        self.append(EntryKind.CHANGES, lsn=max(lsn, self.state.durable_lsn))
+
     def append_copy_start(self, table: str, detail: Mapping[str, Any]) -> Entry:
         """Begin a generation at the durable LSN, which can't move in between."""
         with self._condition:

@@ -40,7 +40,7 @@ from smartstream.pipeline.maintenance_loop import MaintenanceLoop
 from smartstream.pipeline.model_loop import ModelLoop
 from smartstream.pipeline.progress import Meter, Progress, TableProgress
 from smartstream.pipeline.quality_loop import QualityLoop
-from smartstream.pipeline.table_applier import Surroundings
+from smartstream.pipeline.surroundings import Surroundings
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.pipeline.writers import Writers
 from smartstream.raw.lookup import last_rows
@@ -113,7 +113,7 @@ class Pipeline:
         look_up = partial(_rows_as_of, log, store)
         writers = Writers(self._settings, iceberg, engine, look_up, lambda: log.state.tables)
         around = Surroundings(
-            self._settings, self._journal, store, log.entries, copies.start, self._meter, self._clock
+            self._settings, self._journal, store, log.entries, self._drift.ask_copy, self._meter, self._clock
         )
         self._apply = ApplyLoop(around, open_writer=writers.open, stop=self._stop)
         self._apply.applied_seq = log.applied_seq
@@ -130,7 +130,7 @@ class Pipeline:
         )
         self._begin_copies(copies, schemas, target)
         self._apply.rebuild_outdated(schemas)
-        mailbox = Mailbox(self._settings, store, self._apply, copies, once=once)
+        mailbox = Mailbox(self._settings, store, self._apply, self._drift, once=once)
         mailbox.look()
         mailbox.forget_answers(self._clock())
         until = partial(self._target, target) if once else _never
@@ -143,9 +143,10 @@ class Pipeline:
             *(self._spawn(f"copy-{n}", copies.run_worker) for n in range(limits.copy_workers)),
         ]
         try:
-            self._keep_house(stop, log, mailbox, capture, copies, captured=threads[0] if once else None)
+            self._keep_house(stop, log, mailbox, capture, captured=threads[0] if once else None)
         finally:
             self._end(threads, copies, log)
+            mailbox.answer_resyncs()
         if self._errors:
             raise self._errors[0]
         if once:
@@ -262,7 +263,6 @@ class Pipeline:
         log: ManifestLog,
         mailbox: Mailbox,
         capture: CaptureLoop,
-        copies: CopyLoop,
         captured: threading.Thread | None,
     ) -> None:
         """Watch for the end, for new tables and schemas; save checkpoints."""
@@ -277,7 +277,7 @@ class Pipeline:
                 mailbox.look()
             if now >= discover_at:
                 discover_at = now + self._settings.source.discover_every
-                self._discover(capture, copies)
+                self._discover(capture)
             if now >= checkpoint_at + CHECKPOINT_EVERY_S:
                 checkpoint_at = now
                 log.save_checkpoint(log.state, self._apply.safe_seq())
@@ -302,7 +302,7 @@ class Pipeline:
             return None
         return max([target, *(table.ready_lsn for table in tables if table is not None)])
 
-    def _discover(self, capture: CaptureLoop, copies: CopyLoop) -> None:
+    def _discover(self, capture: CaptureLoop) -> None:
         """Look at the source's catalog for new tables and schemas, and at its position."""
         assert self._journal is not None
         try:
@@ -325,24 +325,10 @@ class Pipeline:
             return
         for schema in found:
             known = self._tables.get(schema.oid)
-            if known == schema and not copied_otherwise(self._journal.state, schema):
-                continue
-            if known is not None or schema.id in self._journal.state.tables:
+            if known is None and schema.id not in self._journal.state.tables:
+                self._drift.ask_copy(schema)
+            elif known != schema or copied_otherwise(self._journal.state, schema):
                 self._drift.report(schema, lsn)
-            else:
-                _LOG.info("new table %s: copying it", schema.id)
-                self._begin_copy(copies, schema)
-
-    def _begin_copy(self, copies: CopyLoop, schema: TableSchema) -> None:
-        """Capture a new table and copy it; if that fails for now, the next look finds it again."""
-        self._tables.put(schema)  # first: its changes from the copy's beginning on must be captured
-        try:
-            copies.start(schema)
-        except SmartStreamError as error:
-            if error.retry is not Retry.TRANSIENT:
-                raise
-            _LOG.warning("the copy of %s could not begin, trying again: %s", schema.id, error)
-            self._tables.remove(schema)
 
     def _status(self, table: str) -> str:
         """copying, catching_up or ready."""

@@ -68,7 +68,7 @@ class Recopies:
             if not closed:
                 return False
             # What is before the copies must not be read again after them.
-            self.journal.append(EntryKind.CHANGES, lsn=max(passed_lsn, self.journal.state.durable_lsn))
+            self.journal.append_end(passed_lsn)
             for finding in closed:
                 if self.still_needed(finding):
                     self.copy_anew(finding.schema)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from smartstream.change import COMMIT_TS
-from smartstream.config import Settings
 from smartstream.errors import RuleInvalid, RulesBroken, SchemaError, SchemaFrozen, TableCorrupt
 from smartstream.lsn import format_lsn
 from smartstream.manifest import Entry, RawFile
-from smartstream.pipeline.journal import Item, Journal
+from smartstream.pipeline.journal import Item
 from smartstream.pipeline.parts import (
-    MEMORY_PER_RAW_BYTE,
     Base,
     Part,
     Settling,
@@ -27,13 +26,12 @@ from smartstream.pipeline.parts import (
     key_tuples,
     scalars,
 )
-from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.rebuild import Rebuild
 from smartstream.pipeline.requests import Request, RequestKind
+from smartstream.pipeline.surroundings import Surroundings
 from smartstream.pipeline.table_writer import Staged, TableWriter
 from smartstream.quality.breaker import Window, breaker
 from smartstream.raw.reader import read_batches, read_schema
-from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
 from smartstream.transform.partition import can_partition, key_partitions
 from smartstream.transform.rows import project, same_key
@@ -42,24 +40,6 @@ from smartstream.trusted.table import Position
 _LOG = logging.getLogger(__name__)
 
 LAG_SAMPLES_PER_COMMIT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the appliers of a process share."""
-
-    settings: Settings
-    journal: Journal
-    store: Store
-    entries: Callable[[int], Iterator[Entry]]
-    start_copy: Callable[[TableSchema], object]
-    meter: Meter
-    clock: Callable[[], datetime]
-
-    @property
-    def group_bytes_max(self) -> int:
-        """Raw bytes that may be folded in one piece."""
-        return self.settings.limits.memory_bytes // MEMORY_PER_RAW_BYTE
 
 
 class TableApplier:
@@ -75,7 +55,7 @@ class TableApplier:
         self.settling: Settling | None = None
         self._rebuild: tuple[Rebuild, Generator[None, None, bool]] | None = None
         self._rebuilt_for: set[str] = set()  # requests
-        self._left_upto = 0  # entries that a later copy replaces, because one of them can't be followed
+        self._left_upto = 0  # what later copies replace, because it can't be followed
         self._redo_from: int | None = None  # what follows must be read again after a restart
         self._judged = Window(timedelta(seconds=around.settings.quality.window))
 
@@ -88,6 +68,11 @@ class TableApplier:
     def rebuilding(self) -> bool:
         """Whether it is being made again."""
         return self._rebuild is not None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is visible and not exact: not caught up with its copy, or waiting for another."""
+        return self.settling is not None or self._redo_from is not None
 
     def safe_seq(self, applied_seq: int) -> int:
         """Up to where entries need not be read again after a restart."""
@@ -102,7 +87,7 @@ class TableApplier:
         """
         state = self._around.journal.state.tables[self._id]
         held = state.copied and self.writer.table.position.generation == state.generation
-        return held and not (self.base or self.settling) and applied_seq >= state.copy_seq
+        return held and not (self.base or self.unsettled) and applied_seq >= state.copy_seq
 
     def apply(self, parts: list[Part]) -> None:
         """Apply changes, or let them wait."""
@@ -123,6 +108,7 @@ class TableApplier:
         if state.generation > generation or position.generation > generation or held:
             return
         self.settling = self._rebuild = self._redo_from = None
+        self._left_upto = entry.seq
         if generation == 1:
             self.writer.begin_anew(schema)
         self.base = Base(generation, entry.seq, schema, entry.lsn)
@@ -163,7 +149,7 @@ class TableApplier:
             return
         if settling.unresolved:
             _LOG.warning("%s: %d rows can't be settled; copying it anew", self._id, len(settling.unresolved))
-            self._around.start_copy(settling.schema)
+            self._ask_copy(settling.schema, redo_from=settling.copy_seq - 1)
         self.settling = None
 
     def follow(self, entry: Entry, schema: TableSchema, fills: dict[str, str]) -> None:
@@ -197,7 +183,7 @@ class TableApplier:
         self._rebuild = None
         if not done:
             _LOG.warning("the key of %s has changed since it was copied; copying it anew", self._id)
-            self._around.start_copy(rebuild.schema)
+            self._ask_copy(rebuild.schema, redo_from=self.writer.table.position.seq)
             return
         self._applied(0)
         _LOG.info("rebuilt %s", self._id)
@@ -220,6 +206,16 @@ class TableApplier:
             self.begin_rebuild()
             return None
         return self.writer.revise_held(request.keys, drop=request.kind is RequestKind.DROP)
+
+    def _ask_copy(self, schema: TableSchema, *, redo_from: int) -> None:
+        """Have the table copied anew; it stands still until that begins: all before is in the copy.
+
+        Args:
+            redo_from: a restart that reads on from here finds that a copy is needed.
+        """
+        if self._around.journal.state.tables[self._id].generation == self.writer.table.position.generation:
+            self._around.ask_copy(schema)  # or else one has begun since
+        self._left_upto, self._redo_from = sys.maxsize, redo_from
 
     def _base_of(self, entry: Entry) -> Base | None:
         """The copy that an entry belongs to, if it is under way."""
@@ -284,14 +280,16 @@ class TableApplier:
             return False
         if self.writer.holds(schema):
             return True
-        state = self._around.journal.state.tables[self._id]
+        state, settling = self._around.journal.state.tables[self._id], self.settling
         try:
             disturbed = self.writer.disturbs(schema, fills)
-            if disturbed and self.settling is None:
+            if disturbed and settling is None:
                 self.begin_rebuild()
                 return False
-            if disturbed:
-                self._around.start_copy(TableSchema.from_json(state.schema))
+            if disturbed and settling is not None:
+                self._ask_copy(schema, redo_from=settling.copy_seq - 1)
+                self.settling = None
+                return False
             self.writer.follow(schema, fills)
         except RuleInvalid as error:
             raise RulesBroken(f"{self._id} has changed, at {format_lsn(lsn)}: {error}") from error

@@ -28,11 +28,6 @@ class CapturedTables:
                 del self._by_oid[oid]
             self._by_oid[schema.oid] = schema
 
-    def remove(self, schema: TableSchema) -> None:
-        """Capture the table no longer."""
-        with self._lock:
-            self._by_oid.pop(schema.oid, None)
-
     def all(self) -> list[TableSchema]:
         """The captured tables by name."""
         with self._lock:
