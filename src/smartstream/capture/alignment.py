@@ -98,9 +98,9 @@ def _attnums(
         if only is None or typed != [(c.name, c.type) for c in only.columns]:
             return None
         return tuple(c.attnum for c in only.columns)
-    before = {c.attnum: (c.name, c.type) for c in known.columns}
-    after = {c.attnum: (c.name, c.type) for c in current.columns}
-    readings = _readings(typed, before, after)
+    before = {c.attnum: c.name for c in known.columns}
+    after = {c.attnum: c.name for c in current.columns}
+    readings = _readings([name for name, _ in typed], before, after)
     if len({_alive(reading, after) for reading in readings}) != 1:
         return None
     return next(
@@ -109,21 +109,20 @@ def _attnums(
 
 
 def _readings(
-    typed: Sequence[Typed], before: Mapping[int, Typed], after: Mapping[int, Typed]
+    names: Sequence[str], before: Mapping[int, str], after: Mapping[int, str]
 ) -> list[tuple[int, ...]]:
     """The ways to give the columns attnums; enough of them to show every difference that matters.
 
     Attnums ascend, as in the message.  A column that was there before and is there
     now was there in between; one that has come since was there if a later one was.
     A column may also be one that has come and gone: an attnum that neither side shows.
+    Types tell nothing: one that neither side shows may have lain in between.
     """
     survivors, come = before.keys() & after.keys(), after.keys() - before.keys()
-    if len(survivors) == len(typed):
-        only = tuple(sorted(survivors))
-        fitting = all(_fits(n, c, before, after) for n, c in zip(only, typed, strict=True))
-        return [only] if fitting else []
+    if len(survivors) == len(names):
+        return [tuple(sorted(survivors))]  # whatever they were called in between
     paths: list[tuple[int, ...]] = [()]
-    for candidates in _candidates(typed, before, after):
+    for candidates in _candidates(names, before, after):
         by_last: dict[int, dict[tuple[int, ...], tuple[int, ...]]] = {}
         for path in paths:
             last = path[-1] if path else 0
@@ -138,17 +137,16 @@ def _readings(
 
 
 def _candidates(
-    typed: Sequence[Typed], before: Mapping[int, Typed], after: Mapping[int, Typed]
+    names: Sequence[str], before: Mapping[int, str], after: Mapping[int, str]
 ) -> Iterator[list[int]]:
     """For each column the attnums that it may have, those that a side shows first."""
     newest = max([*before, *after])
     unseen = [n for n in range(max(before) + 1, newest) if n not in after]
     named: dict[str, set[int]] = {}
-    for attnum, (name, _) in (*before.items(), *after.items()):
+    for attnum, name in (*before.items(), *after.items()):
         named.setdefault(name, set()).add(attnum)
-    for index, column in enumerate(typed):
-        shown = sorted(n for n in named.get(column[0], ()) if _fits(n, column, before, after))
-        yield [*shown, *unseen, newest + 1 + index]
+    for index, name in enumerate(names):
+        yield [*sorted(named.get(name, ())), *unseen, newest + 1 + index]
 
 
 def _skips(last: int, attnum: int, needed: AbstractSet[int]) -> bool:
@@ -156,28 +154,19 @@ def _skips(last: int, attnum: int, needed: AbstractSet[int]) -> bool:
     return any(n in needed for n in range(last + 1, attnum))
 
 
-def _alive(reading: tuple[int, ...], after: Mapping[int, Typed]) -> tuple[int, ...]:
+def _alive(reading: tuple[int, ...], after: Mapping[int, str]) -> tuple[int, ...]:
     """A reading without the columns that have gone: they differ in nothing that lasts."""
     return tuple(n if n in after else 0 for n in reading)
 
 
-def _fits(attnum: int, column: Typed, before: Mapping[int, Typed], after: Mapping[int, Typed]) -> bool:
-    """Whether ``attnum`` has had this name and this type, each before or after."""
-    versions = [version[attnum] for version in (before, after) if attnum in version]
-    return any(column[0] == v[0] for v in versions) and any(column[1] == v[1] for v in versions)
-
-
-def _plausible(attnums: Sequence[int], before: Mapping[int, Typed], after: Mapping[int, Typed]) -> bool:
+def _plausible(attnums: Sequence[int], before: Mapping[int, str], after: Mapping[int, str]) -> bool:
     """Whether no rename in between suggests that another column was meant.
 
-    Where a column has gone and one of its type has come, either may have had the name.
+    Where a column has gone and another has come, either may have had the name.
     """
     gone, come = before.keys() - after.keys(), after.keys() - before.keys()
     used, unused = set(attnums), (gone | come) - set(attnums)
-    return not (
-        {before[n][1] for n in gone & used} & {after[n][1] for n in come & unused}
-        or {after[n][1] for n in come & used} & {before[n][1] for n in gone & unused}
-    )
+    return not ((gone & used and come & unused) or (come & used and gone & unused))
 
 
 def _key(
