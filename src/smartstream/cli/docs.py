@@ -112,10 +112,19 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Bas
     yield path, model
     for name, field in _fields(model):
         of_tables = model is Settings and name == "tables"
-        inner = TableRules if of_tables else field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner, many = (TableRules, False) if of_tables else _section(field)
+        if inner is not None and not (many and model is TableRules):  # rules have a page of their own
             below = "tables.<pattern>" if of_tables else f"{path}.{name}".lstrip(".")
-            yield from _sections(inner, below)
+            yield from _sections(inner, below + "[]" * many)
+
+
+def _section(field: FieldInfo) -> tuple[type[BaseModel] | None, bool]:
+    """The model of a setting that is a section, or a list of them; and whether it is a list."""
+    origin = get_origin(field.annotation)
+    many = origin is tuple
+    parts = get_args(field.annotation) if many or origin in (UnionType, Union) else (field.annotation,)
+    found = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+    return (found[0] if len(found) == 1 else None), many
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
@@ -128,8 +137,10 @@ def _setting_row(section: str, name: str, field: FieldInfo) -> str:
     """One setting."""
     path = f"{section}.{name}".lstrip(".")
     annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"| `{path}` | see below | {_cell(_first_line(annotation))} |"
+    model, many = _section(field)
+    if model is not None and not many:
+        default = "see below" if field.default is not None else "none, see below"
+        return f"| `{path}` | {default} | {_cell(_first_line(model))} |"
     facts = [field.description or "", *_constraints(field)]
     if get_origin(annotation) is Literal:
         facts.append("one of " + ", ".join(f"`{value}`" for value in get_args(annotation)))
