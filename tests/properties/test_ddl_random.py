@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def change_of_schema(chosen: random.Random, table: str, columns: list[str]) -> s
             f"VACUUM FULL {table}",
             f"{head} REPLICA IDENTITY {chosen.choice(('FULL', 'DEFAULT'))}",
             f"DROP TABLE {table}; {create_statement(table)}",
+            "ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b",
         )
     )
 
@@ -118,6 +120,32 @@ def wait_until_equal(settings: Settings, pipeline: Pipeline) -> None:
     raise AssertionError(report.to_dict())
 
 
+class Restarted:
+    """A pipeline that is stopped in the middle of it all, begun again, and asked for copies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._stack = settings, ExitStack()
+        self.pipeline = self._stack.enter_context(running(settings))
+
+    def disturb(self, chosen: random.Random, table: str) -> None:
+        """Now and then."""
+        number = chosen.random()
+        if number < 0.003:
+            self._stack.close()
+            self.pipeline = self._stack.enter_context(running(self._settings, ready=False))
+        elif number < 0.01:
+            self._ask_copy(f"public.{table}")
+
+    def _ask_copy(self, table: str) -> None:
+        """As ``smartstream resync`` does."""
+        for schema in self.pipeline._tables.all():
+            if schema.id == table:
+                self.pipeline._drift.ask_copy(schema, accept=True)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
 def test_random_schema_changes_under_load_end_in_equality(database: str, tmp_path: Path, seed: str) -> None:
     chosen, settings = random.Random(seed), settings_for(database, tmp_path)
     ends, done, said = time.monotonic() + SECONDS, 0, []
@@ -126,19 +154,22 @@ def test_random_schema_changes_under_load_end_in_equality(database: str, tmp_pat
             connection.execute(create_statement(table).encode())
         connection.execute("CREATE TABLE stays (id integer PRIMARY KEY)")
         try:
-            with running(settings) as pipeline:
+            with closing(Restarted(settings)) as kept:
                 while time.monotonic() < ends or not done:
                     round_ends = min(max(ends, time.monotonic() + 2.0), time.monotonic() + ROUND_S)
-                    while time.monotonic() < round_ends and not pipeline._errors:
+                    while time.monotonic() < round_ends and not kept.pipeline._errors:
                         statement = transaction(chosen, connection)
                         try:
                             connection.execute(statement.encode())
                             said.append(statement)
                         except psycopg.Error:
                             connection.execute("ROLLBACK")
+                        kept.disturb(chosen, chosen.choice(TABLES))
                         threading.Event().wait(chosen.random() * 0.05)
                         done += 1
-                    wait_until_equal(settings, pipeline)
+                    wait_until_equal(settings, kept.pipeline)
         except BaseException:
-            print(f"seed {seed}, {done} transactions; the last:", *said[-40:], sep="\n")
+            print("the last:", *said[-40:], sep="\n")
             raise
+        finally:
+            print(f"seed {seed}, {done} transactions")
