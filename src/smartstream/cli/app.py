@@ -40,6 +40,7 @@ COMMANDS = (
     "rebuild",
     "model",
     "resync",
+    "adopt",
     "pause",
     "resume",
     "maintain",

@@ -211,6 +211,20 @@ def resync(
 
 
 @app.command()
+def adopt(context: typer.Context) -> None:
+    """Go on from the cluster that pg_upgrade has made of the source (17 or later), without copying."""
+    from smartstream.pipeline.adopt import adopt as follow
+
+    adopted = follow(invocation(context).settings(), clock=now)
+    typer.echo(
+        f"the lake follows cluster {adopted.cluster} now; {len(adopted.kept)} tables go on as they are"
+    )
+    if adopted.rewritten:
+        typer.echo(f"written anew since they were last seen, to be copied: {', '.join(adopted.rewritten)}")
+    next_step("`smartstream run`, then `smartstream verify` compares every row.")
+
+
+@app.command()
 def pause(context: typer.Context) -> None:
     """Let trusted tables stand still; a pipeline that runs goes on to bring changes into the raw zone."""
     from smartstream.raw.pause import pause as set_mark

@@ -15,6 +15,7 @@
     │   ├── SlotForeign        ├── SourceReplaced     ├── SourceDiverged
     │   ├── SourceReadOnly     ├── PublicationLost    ├── SourceStopping
     │   ├── PublicationUnfit   a publication of yours that sends too little
+    │   ├── UpgradeUnfit       a cluster that is not the lake's, upgraded
     │   ├── CopyFailed         a snapshot copy fails for good
     │   ├── TablesClash        two tables that would have one name in the lake
     │   ├── ValueTooLarge      a row that PostgreSQL can't send
@@ -88,6 +89,7 @@ from smartstream.errors.source import (
     TableRewritten,
     TablesClash,
     TableWithoutKey,
+    UpgradeUnfit,
     ValueTooLarge,
     WalLevelTooLow,
 )
@@ -239,6 +241,7 @@ __all__ = [
     "TablesPaused",
     "TerraformInvalid",
     "TerraformUnusable",
+    "UpgradeUnfit",
     "ValueTooLarge",
     "VerifyError",
     "WalLevelTooLow",

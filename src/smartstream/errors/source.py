@@ -113,9 +113,17 @@ class SourceReplaced(SourceError):
 
     retry = Retry.NEVER
     hint = (
-        "Check source.url. If this database takes the other's place (a dump restored, pg_upgrade), "
-        "run `smartstream resync`: all tables are copied again, readers keep the old rows until then."
+        "Check source.url. After pg_upgrade from 17 or later run `smartstream adopt`: nothing is copied. "
+        "If this database takes the other's place in another way (a dump restored), run "
+        "`smartstream resync`: all tables are copied again, readers keep the old rows until then."
     )
+
+
+class UpgradeUnfit(SourceError):
+    """The lake can't go on from this cluster as from the old one upgraded."""
+
+    retry = Retry.NEVER
+    hint = "Check source.url; if it is right, run `smartstream resync`: all tables are copied again."
 
 
 class SourceDiverged(SourceError):
