@@ -71,3 +71,17 @@ def test_doctor_and_pyproject_agree_on_versions() -> None:
         upper = re.findall(r"<([\d.]+)", wanted)
         if upper:
             assert below == tuple(int(part) for part in upper[0].split(".")), name
+
+
+@pytest.mark.parametrize("name", ["server-events.md", "transactions.md"])
+def test_pages_of_cases_name_tests_that_exist(name: str) -> None:
+    """By the beginning of their names, without ``test_``; a case of a table by its own name."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    known = re.findall(r"^def (?:test_)?(\w+)\(", code, flags=re.MULTILINE)
+    rows = [line for line in (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines() if "|" in line]
+    named = [
+        found for row in rows for found in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)…?`", row.split("|")[-2])
+    ]
+    assert len(named) > 10
+    for one in named:
+        assert any(each.startswith(one) for each in known), one
