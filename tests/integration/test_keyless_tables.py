@@ -21,6 +21,17 @@ CAPTURED = {
         "CREATE TABLE t (id integer PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL",
         "id",
     ),
+    "full, with unique indexes": (
+        "CREATE TABLE t (id integer NOT NULL, code text NOT NULL, v text, UNIQUE (code, id));"
+        "CREATE UNIQUE INDEX ON t (lower(code)); CREATE UNIQUE INDEX ON t (code);"
+        "ALTER TABLE t REPLICA IDENTITY FULL",
+        "code",
+    ),
+    "full, with a deferrable primary key": (
+        "CREATE TABLE t (id integer PRIMARY KEY DEFERRABLE, code text NOT NULL UNIQUE, v text);"
+        "ALTER TABLE t REPLICA IDENTITY FULL",
+        "code",
+    ),
     "by another unique index": (
         "CREATE TABLE t (id integer PRIMARY KEY, code text NOT NULL UNIQUE, v text);"
         "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key",
@@ -36,6 +47,15 @@ REFUSED = {
     "no key": ("CREATE TABLE t (id integer, v text)", "it has no primary key"),
     "unique, but not the identity": (
         "CREATE TABLE t (id integer NOT NULL UNIQUE, v text)",
+        "it has no primary key",
+    ),
+    "full, with a unique index that lets nulls in": (
+        "CREATE TABLE t (id integer UNIQUE, v text); ALTER TABLE t REPLICA IDENTITY FULL",
+        "it has no primary key",
+    ),
+    "full, with a unique index of some rows": (
+        "CREATE TABLE t (id integer NOT NULL, v text); CREATE UNIQUE INDEX ON t (id) WHERE id > 5;"
+        "ALTER TABLE t REPLICA IDENTITY FULL",
         "it has no primary key",
     ),
     "full, without a key": (
@@ -78,6 +98,9 @@ def test_any_identity_that_names_the_row_is_followed(admin: Any, database: str, 
     coded = [table for table, (create, _) in zip(tables, CAPTURED.values(), strict=True) if "code" in create]
     with running(settings, ready=False) as pipeline:
         wait_until(lambda: pipeline._errors or pipeline.ready(), 60)
+        keys = {schema.schema: ", ".join(schema.key) for schema in pipeline._tables.all()}
+        for table, (_, key) in zip(tables, CAPTURED.values(), strict=True):
+            assert sorted(keys[f"s_{table}"].split(", ")) == sorted(key.split(", ")), table
         for table in tables:
             name, code = f"s_{table}.t", table in coded
             columns, values = ("id, code, v", "n, 'c' || n, 'a'") if code else ("id, v", "n, 'a'")
@@ -141,3 +164,25 @@ def test_a_table_that_gets_its_key_later_is_captured_from_then_on(
         assert_equal(settings)
     assert query(settings, "SELECT id, v FROM log ORDER BY 1") == [(1, "a"), (2, "c")]
     assert check_of(settings).status is Status.OK
+
+
+def test_under_full_identity_another_index_takes_the_place_of_one_that_goes(
+    admin: Any, database: str, tmp_path: Path
+) -> None:
+    admin.execute(
+        "CREATE TABLE t (id integer NOT NULL, code text NOT NULL, v text, UNIQUE (code, id));"
+        "CREATE UNIQUE INDEX by_id ON t (id); ALTER TABLE t REPLICA IDENTITY FULL;"
+        "INSERT INTO t SELECT n, 'c' || n, 'a' FROM generate_series(1, 9) n"
+    )
+    settings = settings_for(database, tmp_path)
+
+    def keyed_by(pipeline: Any) -> tuple[str, ...]:
+        (schema,) = pipeline._tables.all()
+        return tuple(schema.key)
+
+    with running(settings) as pipeline:
+        assert keyed_by(pipeline) == ("id",)
+        admin.execute("DROP INDEX by_id; INSERT INTO t VALUES (1, 'again', 'b')")
+        wait_until(lambda: sorted(keyed_by(pipeline)) == ["code", "id"] and pipeline.ready(), 60)
+        admin.execute("UPDATE t SET id = 50 WHERE code = 'again'; DELETE FROM t WHERE id = 9")
+        assert_equal(settings)

@@ -213,8 +213,8 @@ def _query(connection: Connection, statement: LiteralString, arguments: Sequence
 
 # A replica identity index must be unique, immediate, without predicate and valid
 # (relcache.c, RelationGetIndexList); a primary key is all that unless deferrable.
-# With REPLICA IDENTITY FULL the stream carries every column; the primary key
-# still says which row is meant.
+# With REPLICA IDENTITY FULL the stream carries every column; the primary key, or else
+# a unique index without nulls, still says which row is meant.
 _TABLES: LiteralString = """
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relreplident::text AS identity,
        CASE WHEN c.relispartition
@@ -228,7 +228,14 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relreplident::text AS id
        (SELECT (i.indkey::int2[])[0 : i.indnkeyatts - 1]
         FROM pg_catalog.pg_index i
         WHERE i.indrelid = c.oid AND i.indisvalid AND i.indislive AND i.indimmediate
-          AND CASE WHEN c.relreplident = 'i' THEN i.indisreplident ELSE i.indisprimary END) AS key,
+          AND CASE c.relreplident
+              WHEN 'i' THEN i.indisreplident
+              WHEN 'f' THEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                   WHERE a.attrelid = c.oid AND (NOT a.attnotnull OR a.attgenerated <> '')
+                                     AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))
+              ELSE i.indisprimary END
+        ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
        EXISTS (SELECT FROM pg_catalog.pg_index i
                WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate) AS deferrable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
