@@ -181,6 +181,10 @@ def migrate(schema: TableSchema, newest: int, rng: random.Random) -> tuple[Table
     return replace(schema, columns=tuple(other if c is chosen else c for c in schema.columns)), newest
 
 
+def types_of(attnum: int, history: list[TableSchema]) -> set[str]:
+    return {column.type.name for schema in history for column in schema.columns if column.attnum == attnum}
+
+
 def test_under_random_ddl_no_column_takes_the_place_of_another() -> None:
     """Of four statements, any number lie before the message and any number after it."""
     seed = random.randrange(2**32)
@@ -200,7 +204,9 @@ def test_under_random_ddl_no_column_takes_the_place_of_another() -> None:
         alive = {c.attnum for c in current.columns}
         for got, true in zip(found.columns, then.columns, strict=True):
             same = got.attnum == true.attnum or not alive & {got.attnum, true.attnum}
-            assert same, f"seed {seed}, trial {trial}: " + " / ".join(
+            # A change of type writes all rows anew: the catalog shows that, and the table is copied.
+            rewritten = any(len(types_of(n, history)) > 1 for n in (got.attnum, true.attnum))
+            assert same or rewritten, f"seed {seed}, trial {trial}: " + " / ".join(
                 map(noted, (known, then, current, found))
             )
     assert answered > 6_000, f"seed {seed}: doubt should be the exception, {answered} answers"

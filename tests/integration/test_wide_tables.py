@@ -9,9 +9,8 @@ from typing import Any
 import psycopg
 
 from smartstream.status import read_lake
-from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
-from tests.running_pipeline import query, running, settings_for, wait_until
+from tests.running_pipeline import assert_equal, query, running, settings_for, wait_until
 
 COLUMNS = int(os.environ.get("SMARTSTREAM_TEST_COLUMNS", "250"))
 """With 1600, PostgreSQL's limit, half a minute; `make soak` does that."""
@@ -55,8 +54,7 @@ def test_a_wide_table_is_copied_changed_and_altered(database: str, tmp_path: Pat
             assert found is not None
             wait_until(lambda: pipeline._errors or pipeline.progress().applied_lsn >= found[0], 60)
             wait_until(lambda: pipeline._errors or pipeline.ready(), 60)
-    report = verify(settings, rows=True)
-    assert report.ok, report.to_dict()
+            assert_equal(settings)
     (table,) = read_lake(settings, now).tables
     assert (len(table.columns), table.rows) == (COLUMNS - 1, 40)
     assert query(settings, "SELECT more, last, c3 FROM wide WHERE id = 3") == [(7, "x", "v3")]

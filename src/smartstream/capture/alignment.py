@@ -103,9 +103,9 @@ def _attnums(
     readings = _readings([name for name, _ in typed], before, after)
     if len({_alive(reading, after) for reading in readings}) != 1:
         return None
-    return next(
-        (r for r in readings if set(r) <= before.keys() | after.keys() and _plausible(r, before, after)), None
-    )
+    shown = (reading for reading in readings if set(reading) <= before.keys() | after.keys())
+    types = [type_ for _, type_ in typed]
+    return next((reading for reading in shown if _plausible(reading, types, known, current)), None)
 
 
 def _readings(
@@ -116,7 +116,7 @@ def _readings(
     Attnums ascend, as in the message.  A column that was there before and is there
     now was there in between; one that has come since was there if a later one was.
     A column may also be one that has come and gone: an attnum that neither side shows.
-    Types tell nothing: one that neither side shows may have lain in between.
+    Types tell nothing here: one that neither side shows may have lain in between.
     """
     survivors, come = before.keys() & after.keys(), after.keys() - before.keys()
     if len(survivors) == len(names):
@@ -159,14 +159,32 @@ def _alive(reading: tuple[int, ...], after: Mapping[int, str]) -> tuple[int, ...
     return tuple(n if n in after else 0 for n in reading)
 
 
-def _plausible(attnums: Sequence[int], before: Mapping[int, str], after: Mapping[int, str]) -> bool:
+def _plausible(
+    attnums: Sequence[int], types: Sequence[PgType], known: TableSchema, current: TableSchema
+) -> bool:
     """Whether no rename in between suggests that another column was meant.
 
-    Where a column has gone and another has come, either may have had the name.
+    Where a column has gone and another has come, either may have had the name, if it had the
+    type too: one that got its type later was written anew with all rows, which is found otherwise.
     """
+    before, after = ({c.attnum: c.type for c in schema.columns} for schema in (known, current))
+    meant = dict(zip(attnums, types, strict=True))
     gone, come = before.keys() - after.keys(), after.keys() - before.keys()
-    used, unused = set(attnums), (gone | come) - set(attnums)
-    return not ((gone & used and come & unused) or (come & used and gone & unused))
+    sides = (
+        (before, gone & meant.keys(), {after[n] for n in come - meant.keys()}),
+        (after, come & meant.keys(), {before[n] for n in gone - meant.keys()}),
+    )
+    return not any(
+        _alike(rival, said) or not _alike(own, said)
+        for shown, used, rivals in sides
+        for own, said in {(shown[n], meant[n]) for n in used}
+        for rival in rivals
+    )
+
+
+def _alike(one: PgType, other: PgType) -> bool:
+    """Whether a column may go from one type to the other without its table being rewritten."""
+    return one.kind is other.kind or one.arrow.id == other.arrow.id
 
 
 def _key(

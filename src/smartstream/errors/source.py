@@ -177,12 +177,13 @@ class PublicationLost(SourceError):
 
 
 class TableWithoutKey(SourceError):
-    """A table has neither primary key nor REPLICA IDENTITY USING INDEX."""
+    """Nothing that changes carry names a table's rows."""
 
     exit_code = ExitCode.CONFIGURATION
     hint = (
         "Add a primary key (ALTER TABLE … ADD PRIMARY KEY (…)), or ALTER TABLE … REPLICA IDENTITY DEFAULT "
-        "where there is one, or exclude the table in smartstream.yaml."
+        "where there is one, or REPLICA IDENTITY FULL where a unique index has no nullable column, "
+        "or exclude the table in smartstream.yaml."
     )
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from smartstream.capture import catalog, published, slot
 from smartstream.capture.alignment import align, look_alike
-from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn, restart_is_near
+from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn
 from smartstream.capture.connect import connect
 from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, split_at_last_commit
 from smartstream.capture.reader import SlotReader
@@ -22,8 +22,9 @@ from smartstream.capture.replication import StreamingReader
 from smartstream.capture.values import changelog, lacks_values
 from smartstream.change import COMMIT_LSN
 from smartstream.config import Settings
-from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SlotLost, SmartStreamError
+from smartstream.errors import NoFreeSlot, Retry, SlotInUse, SmartStreamError
 from smartstream.manifest import EntryKind, RawFile
+from smartstream.pipeline import backlog
 from smartstream.pipeline.batch import Batch, describe
 from smartstream.pipeline.coverage import Coverage
 from smartstream.pipeline.drift import Drift, Look, copied_otherwise
@@ -147,14 +148,9 @@ class CaptureLoop:
 
     def _catching_up_pays(self, target: int | None) -> bool:
         """Whether to read in bulk; also finds out whether the slot is still what it was."""
-        info = slot.check(self._catalog, self._source.slot.name, self._journal.state)
-        if info is None or info.restart_lsn is None:
-            raise SlotLost(f"slot {self._source.slot.name} is gone")
-        if self.progress_lsn < self._stream_until:
-            return False
-        backlog = flushed_wal_lsn(self._catalog) - info.confirmed_flush_lsn
-        wanted = backlog > (0 if target is not None else self._settings.limits.catchup_backlog_bytes)
-        return wanted and restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
+        least = 0 if target is not None else self._settings.limits.catchup_backlog_bytes
+        pays = backlog.catching_up_pays(self._catalog, self._source.slot.name, self._journal.state, least)
+        return pays and self.progress_lsn >= self._stream_until
 
     def _read_on(self, reader: SlotReader, until: Callable[[], int | None]) -> None:
         """Read, decode, flush, acknowledge."""
@@ -248,8 +244,7 @@ class CaptureLoop:
         """Follow a table to a new schema; copy it anew where its rows can't be kept."""
         if schema == known:
             return known
-        for relation in [r for r in self._resolved if r.oid == known.oid]:
-            del self._resolved[relation]  # the same names and types may be other columns from here on
+        self._forget(schema)  # the same names and types may be other columns from here on
         change = compare(known, schema)
         if change:
             _LOG.info("schema of %s changed: %s", schema.id, describe(change))
@@ -268,9 +263,14 @@ class CaptureLoop:
         self._tables.put(schema)
         return schema
 
+    def _forget(self, table: TableSchema) -> None:
+        """Ask again what messages about a table mean, also about the one that had its name."""
+        self._resolved = {r: s for r, s in self._resolved.items() if r.oid != table.oid and s.id != table.id}
+
     def _copy_anew(self, schema: TableSchema, *, accept: bool = False) -> None:
         """Begin a new generation; what committed before is in it, and must not come over it."""
         self._batch.drop(schema.id)
+        self._forget(schema)
         self._start_copy(schema, accept=accept)
         self._tables.put(schema)  # not if the copy could not begin: then it shall be found again
 
@@ -283,10 +283,9 @@ class CaptureLoop:
         """Whether the batch should be made durable now; only between transactions."""
         if not self._batch or self._parser.in_transaction:
             return False
-        elapsed = self._monotonic() - self._flushed_at
         flush = self._settings.defaults.flush
         size_bytes = self._batch.size_bytes + self._batch.staged_bytes
-        return force or elapsed >= flush.every or size_bytes >= flush.bytes
+        return force or self._monotonic() - self._flushed_at >= flush.every or size_bytes >= flush.bytes
 
     def _flush_if_whole(self) -> None:
         """Flush before a reader is left."""
@@ -364,8 +363,7 @@ class CaptureLoop:
         if self._batch:
             self._flush()
         for recopies in (self.coverage.gaps, self.rewrites.recopies):
-            if recopies.close(self.progress_lsn):
-                self._resolved.clear()
+            recopies.close(self.progress_lsn)
 
     def _follow(self, look: Look) -> None:
         """Follow a look at a table, now that all before it is durable."""
@@ -381,7 +379,6 @@ class CaptureLoop:
             self._copy_anew(schema)
         else:
             self._evolve(known, schema)
-        self._resolved.clear()
 
     def _far_behind(self) -> bool:
         """Whether catching up would be faster than streaming on."""
@@ -391,10 +388,6 @@ class CaptureLoop:
             # Inside a transaction all that was streamed of it would be read again, and again.
             if not far or self.progress_lsn < self._stream_until or self._mid_transaction():
                 return False
-            info = slot.inspect(self._catalog, self._source.slot.name)
-            if info is None or info.restart_lsn is None:
-                return True
-            backlog = flushed - info.confirmed_flush_lsn
-            return restart_is_near(info.confirmed_flush_lsn - info.restart_lsn, backlog)
+            return backlog.is_near(self._catalog, self._source.slot.name, flushed)
         except (psycopg.Error, SmartStreamError):
             return True  # the session ends; the next one reports what is wrong

@@ -55,18 +55,14 @@ class Recopies:
         lsn = reached_lsn(connection)
         self.found.update({schema.id: Finding(schema, mark, lsn) for schema, mark in marks.items()})
 
-    def close(self, passed_lsn: int) -> bool:
-        """Copy the tables whose finding the stream has passed; between transactions, all before durable.
-
-        Returns:
-            whether there was one.
-        """
+    def close(self, passed_lsn: int) -> None:
+        """Copy the tables whose finding the stream has passed; between transactions, all before durable."""
         if not self.found:
-            return False
+            return
         with self.lock:  # until it is in the log: a look in between would find the same again
             closed = [finding for finding in self.found.values() if finding.lsn <= passed_lsn]
             if not closed:
-                return False
+                return
             # What is before the copies must not be read again after them.
             self.journal.append_end(passed_lsn)
             for finding in closed:
@@ -75,7 +71,6 @@ class Recopies:
             self.remember({str(finding.schema.oid): finding.mark for finding in closed})
             for finding in closed:
                 del self.found[finding.schema.id]
-            return True
 
     def remember(self, marks: Mapping[str, Any]) -> None:
         """Write marks, by oid, to the log."""
