@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from smartstream.transform.fold import fold
-from smartstream.transform.partition import can_partition, key_partitions
+from smartstream.transform.partition import can_partition, split
 from tests.properties.test_fold import SCHEMA, Source
 
 
@@ -22,7 +22,7 @@ def changelog(seed: int, *, toast: bool) -> pa.Table:
 def test_slices_together_are_the_whole(seed: int) -> None:
     changes = changelog(seed, toast=False)
     whole = fold(changes, SCHEMA)
-    parts = [fold(key_partitions(changes, SCHEMA, 3, n), SCHEMA) for n in range(3)]
+    parts = [fold(slice_, SCHEMA) for slice_ in split(changes, SCHEMA, 3).values()]
     order = [("a", "ascending"), ("b", "ascending")]
     for name in ("upserts", "keys"):
         together = pa.concat_tables([getattr(part, name) for part in parts]).sort_by(order)
@@ -34,4 +34,4 @@ def test_an_update_that_moves_a_row_and_leaves_out_a_value_is_not_cut() -> None:
     changes = changelog(3, toast=True)
     assert not can_partition(changes)
     with pytest.raises(ValueError, match="leaves out"):
-        key_partitions(changes, SCHEMA, 2, 0)
+        split(changes, SCHEMA, 2)

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smartstream.errors import TableCorrupt
 from smartstream.manifest import Entry, EntryKind, RawFile, TableState
 from smartstream.pipeline.parts import MEMORY_PER_RAW_BYTE, Part, divisible, scalars
+from smartstream.pipeline.slices import slice_count, spill, spilled
 from smartstream.pipeline.table_writer import Staged, TableWriter
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
-from smartstream.transform.partition import split
 from smartstream.transform.rows import project, same_key
 from smartstream.trusted.table import Position
-
-SLICES_MAX = 256
 
 
 @dataclass(slots=True)
@@ -65,14 +61,14 @@ class Rebuild:
         self.writer.begin_anew(self.schema)
         pieces = self._pieces(files, fills, store)
         size = sum(file.weight_bytes for file in files)
-        slice_count = min(SLICES_MAX, 1 + size * MEMORY_PER_RAW_BYTE // memory_bytes)
-        if slice_count == 1 or not all(divisible(store, file) for file in files):
+        count = slice_count(size, memory_bytes // MEMORY_PER_RAW_BYTE)
+        if count == 1 or not all(divisible(store, file) for file in files):
             self._stage(list(pieces), staged)
         else:
             with tempfile.TemporaryDirectory(prefix="smartstream-rebuild-") as folder:
-                yield from _spill(pieces, self.schema, slice_count, Path(folder))
-                for path in sorted(Path(folder).iterdir()):
-                    self._stage([pq.read_table(path)], staged)
+                yield from spill(pieces, self.schema, count, Path(folder))
+                for rows in spilled(Path(folder)):
+                    self._stage([rows], staged)
                     yield
         self.writer.commit(staged, self.upto)
         return True
@@ -107,16 +103,3 @@ class Rebuild:
         lost = sum(keys.num_rows for keys in staged.unresolved)
         if lost:
             raise TableCorrupt(f"{self.schema.id}: the raw zone lacks values of {lost} rows")
-
-
-def _spill(pieces: Iterable[pa.Table], schema: TableSchema, count: int, folder: Path) -> Iterator[None]:
-    """Write each slice of the keys to a file of its own; yields after each piece."""
-    with ExitStack() as stack:
-        writers: dict[int, pq.ParquetWriter] = {}
-        for piece in pieces:
-            for number, rows in split(piece, schema, count).items():
-                if number not in writers:
-                    path = folder / f"{number:04d}.parquet"
-                    writers[number] = stack.enter_context(pq.ParquetWriter(path, rows.schema))
-                writers[number].write_table(rows)
-            yield

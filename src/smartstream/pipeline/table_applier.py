@@ -28,12 +28,13 @@ from smartstream.pipeline.parts import (
 )
 from smartstream.pipeline.rebuild import Rebuild
 from smartstream.pipeline.requests import Request, RequestKind
+from smartstream.pipeline.slices import slice_count, sliced
 from smartstream.pipeline.surroundings import Surroundings
 from smartstream.pipeline.table_writer import Staged, TableWriter
 from smartstream.quality.breaker import Window, breaker
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.schema import TableSchema
-from smartstream.transform.partition import can_partition, key_partitions
+from smartstream.transform.partition import can_partition
 from smartstream.transform.rows import project, same_key
 from smartstream.trusted.table import Position
 
@@ -305,14 +306,10 @@ class TableApplier:
         self, schema: TableSchema, parts: list[Part], fills: dict[int, pa.Scalar], position: Position
     ) -> None:
         """Apply changes a slice of the keys at a time (mostly one), with one commit at the end."""
-        staged, settling, slices = Staged(), self.settling, self._slice_count(parts)
-        for number in range(slices):
-            pieces = [
-                piece if slices == 1 else key_partitions(piece, schema, slices, number)
-                for part in parts
-                for piece in self._rows(part, schema, fills)
-            ]
-            self.writer.stage(pa.concat_tables(pieces), staged, exact=settling is None)
+        staged, settling = Staged(), self.settling
+        pieces = (piece for part in parts for piece in self._rows(part, schema, fills))
+        for rows in sliced(pieces, schema, self._slice_count(parts)):
+            self.writer.stage(rows, staged, exact=settling is None)
         self._note_unresolved(staged)
         self._break_circuit(staged)
         if settling is not None and settling.unresolved:  # after a crash it must not pass for exact
@@ -322,10 +319,10 @@ class TableApplier:
     def _slice_count(self, parts: list[Part]) -> int:
         """How many slices keep within memory, if the parts can be cut."""
         size = sum(part.file.weight_bytes for part in parts if part.loaded is None)
-        slices = 1 + size // self._around.group_bytes_max
-        if slices == 1 or not self.writer.divisible:
+        count = slice_count(size, self._around.group_bytes_max)
+        if count == 1 or not self.writer.divisible:
             return 1
-        return slices if all(self._divisible(part) for part in parts) else 1
+        return count if all(self._divisible(part) for part in parts) else 1
 
     def _divisible(self, part: Part) -> bool:
         """Whether a part can be cut by key."""

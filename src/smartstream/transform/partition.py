@@ -14,8 +14,8 @@ from smartstream.schema import TableSchema
 from smartstream.sql_text import quoted
 
 
-def key_partitions(changelog: pa.Table, schema: TableSchema, count: int, number: int) -> pa.Table:
-    """Return the changes of slice ``number`` of ``count``: a key's changes share a slice.
+def split(changelog: pa.Table, schema: TableSchema, count: int) -> dict[int, pa.Table]:
+    """Return the slices that are not empty, by number: a key's changes share a slice.
 
     An update that moves a row to another key is cut in two, a delete of the old key
     and the rest, which may fall into different slices.  Truncates are in every slice.
@@ -25,14 +25,6 @@ def key_partitions(changelog: pa.Table, schema: TableSchema, count: int, number:
     Raises:
         ValueError: an update moves a row and leaves out a value: it can't be cut.
     """
-    changelog = _cut_moves(changelog, schema)
-    owner = _slices(changelog.select(list(schema.key)), count)
-    everywhere = pc.equal(changelog[OP], TRUNCATE).to_numpy()
-    return changelog.filter(pa.array((owner == number) | everywhere))
-
-
-def split(changelog: pa.Table, schema: TableSchema, count: int) -> dict[int, pa.Table]:
-    """Return all slices that are not empty; see ``key_partitions``."""
     changelog = _cut_moves(changelog, schema)
     owner = _slices(changelog.select(list(schema.key)), count)
     everywhere = pc.equal(changelog[OP], TRUNCATE).to_numpy()
