@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
 from smartstream.capture import publication
 from smartstream.capture.connect import connect
-from smartstream.errors import MissingRight, NoTables, PublicationMissing, TableWithoutKey
+from smartstream.errors import MissingRight, NoTables, PublicationMissing, SourceBusy, TableWithoutKey
 from smartstream.schema import TableSchema
 
 from .source_setup import FakeSource, connected, run_sql, table
@@ -86,6 +87,31 @@ def test_tables_that_are_gone_are_passed_over(tables: str) -> None:
         assert publication.ensure(connection, NAME, wanted).added == ("public.p",)
         with pytest.raises(NoTables):
             publication.ensure(connection, NAME, [])
+
+
+@pytest.mark.parametrize("times", [1, publication.LOOKS])
+def test_names_that_pass_to_other_tables_meanwhile_are_looked_at_again(
+    tables: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure(tables, "a")
+    look, swaps = publication._existing, []
+
+    def look_then_swap(connection: Any, name: str) -> Any:
+        found = look(connection, name)
+        if len(swaps) < times:
+            swaps.append(name)
+            statements = ('ALTER TABLE a RENAME TO "x"', 'ALTER TABLE "B b" RENAME TO a')
+            run_sql(tables, "BEGIN", *statements, 'ALTER TABLE x RENAME TO "B b"', "COMMIT")
+        return found
+
+    monkeypatch.setattr(publication, "_existing", look_then_swap)
+    if times == 1:
+        ensure(tables, "a", "B b")
+        assert published(tables) == ["public.B b", "public.a"]
+    else:
+        with pytest.raises(SourceBusy, match="while tables are renamed"):
+            ensure(tables, "a", "B b")
+        assert published(tables) == ["public.B b"]  # as it is called by now
 
 
 def test_options_that_would_lose_changes_are_put_right(tables: str) -> None:

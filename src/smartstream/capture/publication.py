@@ -12,7 +12,7 @@ from psycopg import sql
 
 from smartstream.capture import catalog
 from smartstream.capture.connect import map_error
-from smartstream.errors import MissingRight, NoTables, PublicationMissing, TableWithoutKey
+from smartstream.errors import MissingRight, NoTables, PublicationMissing, SourceBusy, TableWithoutKey
 from smartstream.schema import TableSchema
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -29,6 +29,14 @@ class PublicationChange:
 
 
 Named = tuple[str, str]  # schema, name
+LOOKS = 5
+_MOVED = (
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+)
+"""A name stands for another table than a moment ago, or for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,19 @@ def ensure(connection: Connection, name: str, tables: Sequence[TableSchema]) -> 
         TableWithoutKey: a table has lost its key: publishing it would make its updates fail at the source.
         PublicationMissing: there is none, and the role may not create it.
         MissingRight: the role does not own the publication or a table.
+        SourceBusy: tables are renamed, dropped and created again, each time that we look.
     """
+    for _ in range(LOOKS - 1):
+        try:
+            return _ensure(connection, name, tables)
+        except SourceBusy as error:
+            if not isinstance(error.__cause__, _MOVED):
+                raise
+    return _ensure(connection, name, tables)
+
+
+def _ensure(connection: Connection, name: str, tables: Sequence[TableSchema]) -> PublicationChange:
+    """Look, and alter what is not as it should be; it goes by names, and in between they may change."""
     if not tables:
         raise NoTables(f"publication {name} would have no table")
     wanted = _checked(connection, tables)
@@ -219,6 +239,9 @@ def _mapped(name: str) -> Iterator[None]:
     """Raise psycopg's errors as ours."""
     try:
         yield
+    except _MOVED as error:
+        message = error.diag.message_primary
+        raise SourceBusy(f"keeping publication {name} while tables are renamed: {message}") from error
     except psycopg.Error as error:
         raise map_error(error, f"keeping publication {name}") from error
 
