@@ -206,7 +206,9 @@ class CaptureLoop:
         if (schema := self._schema_of(block.relation)) is None:
             return
         rows = changelog(block, schema)
-        rows = rows.filter(pc.greater(rows[COMMIT_LSN], self._seen_lsn(block.relation)))
+        seen_lsn = self._seen_lsn(block.relation)  # a copy may just have begun
+        if block.commit_lsn[0].as_py() <= seen_lsn:
+            rows = rows.filter(pc.greater(rows[COMMIT_LSN], seen_lsn))
         if lacks_values(rows):  # an update that a row filter made an insert of
             return self._copy_anew(schema)
         if rows.num_rows:
