@@ -24,6 +24,7 @@ COPY = {
     "chunks": [["public.t", 0, 9], ["public.t", 10, 19]],
     "filenode": "5",
     "xmin": "700",
+    "seen": "0/14",
 }
 
 
@@ -119,6 +120,7 @@ def test_another_process_replays_to_the_same_state(store: FaultyStore) -> None:
         ready_lsn=30,
         reference=COPY["schema"],
         schema_lsn=40,
+        seen_lsn=20,
     )
 
 
