@@ -320,6 +320,15 @@ CASES = (
         "not in the lake: PostgreSQL does not send it",
     ),
     Case(
+        "generated_dropped",
+        "`DROP EXPRESSION` of a generated column",
+        C,
+        ("ALTER TABLE {t} ALTER COLUMN c DROP EXPRESSION",),
+        "a column, with the values that its rows have",
+        setup=(THREE + "c integer GENERATED ALWAYS AS (n * 2) STORED)", ROWS),
+        down=True,
+    ),
+    Case(
         "generated_virtual",
         "generated column, virtual",
         U,

@@ -43,11 +43,20 @@ def columns_of(connection: psycopg.Connection[Any], table: str) -> list[str]:
         " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
         (table,),
     ).fetchall()
-    return [name for (name,) in found if name != "id"]
+    return [name for (name,) in found if name not in ("id", "k")]
 
 
 def create_statement(table: str) -> str:
     return f"CREATE TABLE {table} (id integer PRIMARY KEY, c0 text, c1 integer)"
+
+
+def key_change(table: str, columns: str) -> str:
+    """Another primary key, in one statement; what the old one is called depends on its table's past."""
+    return f"""
+        DO $$ BEGIN EXECUTE (
+            SELECT format('ALTER TABLE {table} DROP CONSTRAINT %I, ADD PRIMARY KEY ({columns})', conname)
+            FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'p'
+        ); END $$""".strip()
 
 
 def change_of_schema(chosen: random.Random, table: str, columns: list[str]) -> str:
@@ -76,6 +85,10 @@ def change_of_schema(chosen: random.Random, table: str, columns: list[str]) -> s
             f"{head} REPLICA IDENTITY {chosen.choice(('FULL', 'DEFAULT'))}",
             f"DROP TABLE {table}; {create_statement(table)}",
             "ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b",
+            f"{head} ADD COLUMN IF NOT EXISTS k integer NOT NULL DEFAULT 1; {key_change(table, 'id, k')}",
+            f"{key_change(table, 'id')}; {head} DROP COLUMN IF EXISTS k",
+            f"{head} ADD COLUMN {other} integer GENERATED ALWAYS AS (id * 2) STORED",
+            f"{head} ALTER COLUMN {column} DROP EXPRESSION",
         )
     )
 

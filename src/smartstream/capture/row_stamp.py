@@ -8,7 +8,7 @@ catalog says of the table's files, columns, partitions and types shows it afterw
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, LiteralString
 
 import psycopg
@@ -33,12 +33,14 @@ class RowStamp:
             was a table before.
         types: oid of a label of an enum that a column uses → the label; oid of a composite type →
             its attributes' types.
+        generated: attnum of a generated column, which the stream leaves out → its kind.
     """
 
     files: Mapping[str, int]
     columns: Mapping[str, str]
     links: Mapping[str, str]
     types: Mapping[str, str]
+    generated: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's view."""
@@ -47,7 +49,7 @@ class RowStamp:
 
 def from_dict(value: Mapping[str, Any]) -> RowStamp:
     """Inverse of ``RowStamp.to_dict``."""
-    return RowStamp(value["files"], value["columns"], value["links"], value["types"])
+    return RowStamp(**value)
 
 
 def read_stamps(connection: Connection, oids: Iterable[int]) -> dict[str, RowStamp]:
@@ -61,7 +63,7 @@ def read_stamps(connection: Connection, oids: Iterable[int]) -> dict[str, RowSta
     except psycopg.Error as error:
         raise map_error(error, "reading the system catalog") from error
     return {
-        oid: RowStamp(row[1] or {}, row[2] or {}, row[3] or {}, types.get(oid, {}))
+        oid: RowStamp(row[1] or {}, row[2] or {}, row[3] or {}, types.get(oid, {}), row[4] or {})
         for oid, row in found.items()
     }
 
@@ -74,6 +76,8 @@ def rewritten(before: RowStamp, after: RowStamp) -> str | None:
     """
     if any(after.types.get(key, text) != text for key, text in before.types.items()):
         return "a type of its columns shows its values otherwise"
+    if before.generated.keys() & after.columns.keys():
+        return "a generated column has become one like the others"
     if len(before.links) or len(after.links):
         return _partitions(before, after)
     if before.files == after.files:
@@ -140,9 +144,15 @@ WITH tree AS (
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
     WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     GROUP BY a.attrelid
+), generated AS (
+    SELECT a.attrelid AS root, json_object_agg(a.attnum, a.attgenerated::text) AS found
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
+    GROUP BY a.attrelid
 )
-SELECT f.root::int8, f.found, c.found, l.found
-FROM files f LEFT JOIN columns c USING (root) LEFT JOIN links l USING (root)
+SELECT f.root::int8, f.found, c.found, l.found, g.found
+FROM files f
+LEFT JOIN columns c USING (root) LEFT JOIN links l USING (root) LEFT JOIN generated g USING (root)
 """
 
 _TYPES: LiteralString = """

@@ -235,13 +235,15 @@ class Pipeline:
             if logged != schema:
                 self._drift.report(schema, lsn)
         copies.resume(state, known)
+        with connect(
+            self._settings.source
+        ) as connection:  # before the copies: what changes after it is found
+            self._coverage.look(connection, schemas)
+            self._rewrites.look(connection, schemas)
         for schema in schemas:
             if schema.id not in state.tables or undone(self._settings, schema, state.tables[schema.id]):
                 self._tables.put(schema)
                 copies.start(schema)
-        with connect(self._settings.source) as connection:
-            self._coverage.look(connection, schemas)
-            self._rewrites.look(connection, schemas)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start a thread whose error stops the pipeline."""
