@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -335,3 +336,30 @@ def test_five_hundred_tables_are_described_at_once(database: str) -> None:
         elapsed = time.monotonic() - started
     assert len(found.tables) == 500
     assert elapsed < 3.0
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey, DROP COLUMN k, ADD PRIMARY KEY (id)", [("id",)]),
+        ("DROP TABLE t", []),
+    ],
+)
+def test_a_table_that_changes_between_two_queries_is_looked_at_again(
+    database: str, change: str, key: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sql(
+        database, "CREATE TABLE t (id int, k int, PRIMARY KEY (id, k))", "CREATE TABLE u (id int PRIMARY KEY)"
+    )
+    ask, changed = catalog._query, []
+
+    def change_first(connection: Any, statement: Any, arguments: Any) -> list[Any]:
+        if statement == catalog._COLUMNS and not changed:
+            changed.append(change)
+            run_sql(database, change)
+        return ask(connection, statement, arguments)
+
+    monkeypatch.setattr(catalog, "_query", change_first)
+    found = discovered(database)
+    assert [schema.key for schema in found.tables] == [*key, ("id",)]
+    assert found.keyless == ()

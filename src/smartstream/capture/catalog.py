@@ -123,14 +123,20 @@ def _describe(connection: Connection, tables: Sequence[Any]) -> Discovery:
     """Add columns and types to rows of _TABLES."""
     oids = [row.oid for row in tables]
     columns: dict[int, list[Any]] = {}
+    attnums: dict[int, set[int]] = {}  # generated ones, too
     for row in _query(connection, _COLUMNS, (oids,)):
-        columns.setdefault(row.table_oid, []).append(row)
+        attnums.setdefault(row.table_oid, set()).add(row.attnum)
+        if not row.generated:
+            columns.setdefault(row.table_oid, []).append(row)
     types = _type_rows(connection, {c.type_oid for of_table in columns.values() for c in of_table})
     found: list[TableSchema] = []
     keyless: list[KeylessTable] = []
     for row in tables:
-        if row.key is not None and row.oid not in columns:
-            continue  # dropped between the two queries
+        if row.key is not None and not attnums.get(row.oid, set()).issuperset(row.key):
+            again = read_tables(connection, [row.oid])  # altered, or dropped, between the two queries
+            found.extend(again.tables)
+            keyless.extend(again.keyless)
+            continue
         reason = _why_keyless(row, columns.get(row.oid, []))
         if reason is None:
             schema = _table(row, columns[row.oid], types)
@@ -247,9 +253,10 @@ ORDER BY n.nspname, c.relname
 
 _COLUMNS: LiteralString = """
 SELECT a.attrelid AS table_oid, a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, a.attnotnull AS not_null
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, a.attnotnull AS not_null,
+       a.attgenerated <> '' AS generated
 FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
