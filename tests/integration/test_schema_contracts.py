@@ -130,7 +130,8 @@ def test_freeze_stops_before_anything_is_trusted_and_goes_on_when_it_is_allowed(
         with pytest.raises(SchemaFrozen, match=rf"public\.t: .*column {column} .* at [0-9A-F]+/") as stopped:
             once(frozen)
         assert stopped.value.exit_code == ExitCode.DEGRADED
-        assert rows(frozen) == before
+        earlier = (4, "d", 40)  # written before the change: it may be there, if it came in a batch of its own
+        assert [row for row in rows(frozen) if row != earlier] == before
     if change != RETYPE:  # whose rows come with a copy, which the next run goes on with
         assert 5 in raw_values(frozen, "id")
     allowed = under(database, tmp_path, "evolve")
