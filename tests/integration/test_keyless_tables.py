@@ -166,6 +166,25 @@ def test_a_table_that_gets_its_key_later_is_captured_from_then_on(
     assert check_of(settings).status is Status.OK
 
 
+def test_a_column_whose_not_null_was_not_validated_is_no_key_and_may_be_null(
+    admin: Any, database: str, tmp_path: Path
+) -> None:
+    if admin.info.server_version < 180000:
+        pytest.skip("NOT NULL may be NOT VALID from PostgreSQL 18 on")
+    admin.execute(
+        "CREATE TABLE t (id integer UNIQUE, code text NOT NULL UNIQUE, v text);"
+        "INSERT INTO t VALUES (NULL, 'a', NULL), (NULL, 'b', 'v'), (3, 'c', 'v');"
+        "ALTER TABLE t ADD CONSTRAINT ids NOT NULL id NOT VALID, ADD CONSTRAINT vs NOT NULL v NOT VALID;"
+        "ALTER TABLE t REPLICA IDENTITY FULL"
+    )
+    settings = settings_for(database, tmp_path)
+    once(settings)
+    admin.execute("UPDATE t SET id = 4, v = 'x' WHERE code = 'a'; DELETE FROM t WHERE code = 'b'")
+    once(settings)
+    assert_equal(settings)
+    assert query(settings, "SELECT id, code, v FROM t ORDER BY code") == [(4, "a", "x"), (3, "c", "v")]
+
+
 def test_under_full_identity_another_index_takes_the_place_of_one_that_goes(
     admin: Any, database: str, tmp_path: Path
 ) -> None:

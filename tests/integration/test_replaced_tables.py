@@ -23,7 +23,7 @@ from smartstream.raw.store import open_store
 from smartstream.schema import TableSchema
 from smartstream.verify import verify
 from smartstream.verify.compare import _now as now
-from tests.running_pipeline import assert_equal, once, running, settings_for, wait_until
+from tests.running_pipeline import assert_equal, once, query, running, settings_for, wait_until
 
 ROWS = "INSERT INTO {} SELECT n, '{}' FROM generate_series(1, 5) n"
 
@@ -206,6 +206,28 @@ def test_a_table_that_is_rewritten_while_it_is_copied_is_copied_again_even_if_th
         wait_until(lambda: len(starts) > 1, 60)
         assert_equal(settings)
     assert failures
+
+
+SWAP = "ALTER TABLE t RENAME TO x; ALTER TABLE u RENAME TO t; ALTER TABLE x RENAME TO u"
+
+
+def test_what_a_table_does_under_another_name_is_kept_if_it_gets_its_own_back(
+    gate: Gate, admin: psycopg.Connection[Any], settings: Settings
+) -> None:
+    """The catalog never shows that anything was different."""
+    admin.execute(b"CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u VALUES (1, 'u')")
+    with running(settings) as pipeline:
+        assert_equal(settings)
+        gate.close()
+        admin.execute(f"BEGIN; {SWAP}; COMMIT".encode())
+        admin.execute(b"TRUNCATE u; INSERT INTO u VALUES (7, 'of t'); UPDATE t SET v = 'of u'")
+        admin.execute(f"BEGIN; {SWAP}; COMMIT".encode())
+        admin.execute(b"INSERT INTO t VALUES (8, 'again')")
+        gate.open()
+        wait_until(lambda: query(settings, "SELECT count(*) FROM t WHERE id = 8") == [(1,)], 60)
+        assert_equal(settings)
+        wait_until(lambda: not pipeline._drift)
+    assert query(settings, "SELECT id, v FROM t ORDER BY id") == [(7, "of t"), (8, "again")]
 
 
 REWRITTEN = b"ALTER TABLE t ALTER COLUMN v TYPE text USING 'rewritten'"

@@ -217,6 +217,7 @@ def _query(connection: Connection, statement: LiteralString, arguments: Sequence
         raise map_error(error, "reading the system catalog") from error
 
 
+# From 18 on NOT NULL may be NOT VALID: attnotnull is set, and older rows may be null.
 # A replica identity index must be unique, immediate, without predicate and valid
 # (relcache.c, RelationGetIndexList); a primary key is all that unless deferrable.
 # With REPLICA IDENTITY FULL the stream carries every column; the primary key, or else
@@ -238,7 +239,11 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relreplident::text AS id
               WHEN 'i' THEN i.indisreplident
               WHEN 'f' THEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                                   WHERE a.attrelid = c.oid AND (NOT a.attnotnull OR a.attgenerated <> '')
+                                   WHERE a.attrelid = c.oid
+                                     AND (NOT a.attnotnull OR a.attgenerated <> '' OR EXISTS (
+                                          SELECT FROM pg_catalog.pg_constraint x
+                                          WHERE x.conrelid = a.attrelid AND x.contype = 'n'
+                                            AND NOT x.convalidated AND a.attnum = ANY (x.conkey)))
                                      AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))
               ELSE i.indisprimary END
         ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
@@ -253,7 +258,10 @@ ORDER BY n.nspname, c.relname
 
 _COLUMNS: LiteralString = """
 SELECT a.attrelid AS table_oid, a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, a.attnotnull AS not_null,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name,
+       a.attnotnull AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = a.attrelid AND x.contype = 'n'
+           AND NOT x.convalidated AND a.attnum = ANY (x.conkey)) AS not_null,
        a.attgenerated <> '' AS generated
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped

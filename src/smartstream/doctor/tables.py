@@ -240,7 +240,11 @@ SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
         WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                          WHERE a.attrelid = c.oid AND NOT a.attnotnull
+                          WHERE a.attrelid = c.oid
+                            AND (NOT a.attnotnull OR EXISTS (
+                                 SELECT FROM pg_catalog.pg_constraint x
+                                 WHERE x.conrelid = a.attrelid AND x.contype = 'n'
+                                   AND NOT x.convalidated AND a.attnum = ANY (x.conkey)))
                             AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1])))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::oid[])

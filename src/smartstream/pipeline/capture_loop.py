@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import psycopg
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from smartstream.capture import catalog, published, slot
 from smartstream.capture.alignment import align, look_alike
-from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn
+from smartstream.capture.catchup import BATCH_BYTES, CatchupReader, flushed_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
 from smartstream.capture.pgoutput import Messages, Parser, Relation, RowBlock, split_at_last_commit
 from smartstream.capture.reader import SlotReader
@@ -69,8 +70,8 @@ class CaptureLoop:
         self._start_copy, self._meter, self._stop, self._monotonic = start_copy, meter, stop, monotonic
         self._batch_bytes = min(BATCH_BYTES, settings.defaults.flush.bytes)
         self._drift, self._leave = drift, threading.Event()
-        self.coverage = Coverage(journal, settings.source, self._copy_again)
-        self.rewrites = Rewrites(journal, self._copy_again)
+        self.coverage = Coverage(journal, settings.source, self._copy_anew)
+        self.rewrites = Rewrites(journal, self._copy_anew)
         self.progress_lsn = 0
         self._stream_until = 0  # a catch-up has given way: before this LSN, another would as well
         self._reset()
@@ -224,7 +225,7 @@ class CaptureLoop:
         """The schema of a block's rows, None for a table that is not captured."""
         if relation not in self._resolved:
             known = self._tables.get(relation.oid)
-            if known is None or known.id != f"{relation.schema}.{relation.name}":
+            if known is None:
                 return None  # not yet, perhaps: a copy will begin with it
             if (schema := self._resolve(known, relation)) is None:
                 return None  # these rows only: later ones of the same look can be told again
@@ -232,18 +233,21 @@ class CaptureLoop:
         return self._resolved[relation]
 
     def _resolve(self, known: TableSchema, relation: Relation) -> TableSchema | None:
-        """Follow the table to the schema that a Relation message announces."""
+        """Follow the table to the schema that a Relation message announces, but not to another name.
+
+        Of that drift tells; until then the table may get its old one back.
+        """
         current = published.table_schema(self._catalog, self._source, relation.oid)
         # 1,600 columns have a few types: each is asked for once.
         schema = align(relation, known, current, cache(partial(catalog.pg_type, self._catalog)))
         if schema is not None:
-            return self._evolve(known, schema)
+            return self._evolve(known, replace(schema, schema=known.schema, name=known.name))
         if current is not None:
-            self._copy_anew(current)
+            self._copy_anew(known)
         return None
 
-    def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema:
-        """Follow a table to a new schema; copy it anew where its rows can't be kept."""
+    def _evolve(self, known: TableSchema, schema: TableSchema) -> TableSchema | None:
+        """Follow a table to a new schema; None where its rows can't be kept and are copied anew."""
         if schema == known:
             return known
         self._forget(schema)  # the same names and types may be other columns from here on
@@ -255,7 +259,7 @@ class CaptureLoop:
         unseen = bool(change) and self.rewrites.rewritten(self._catalog, schema)
         if change.needs_copy or unseen or (defaults is not None and defaults.rewritten):
             self._copy_anew(schema)
-            return schema
+            return None
         if change:
             fills = {str(attnum): text for attnum, text in (defaults.constants if defaults else {}).items()}
             self._batch.schemas[schema.id] = {
@@ -270,16 +274,16 @@ class CaptureLoop:
         self._resolved = {r: s for r, s in self._resolved.items() if r.oid != table.oid and s.id != table.id}
 
     def _copy_anew(self, schema: TableSchema, *, accept: bool = False) -> None:
-        """Begin a new generation; what committed before is in it, and must not come over it."""
-        self._batch.drop(schema.id)
-        self._forget(schema)
-        self._start_copy(schema, accept=accept)
-        self._tables.put(schema)  # not if the copy could not begin: then it shall be found again
-
-    def _copy_again(self, schema: TableSchema, *, accept: bool = False) -> None:
-        """Copy a table as it is now, if it still is."""
-        if (current := published.table_schema(self._catalog, self._source, schema.oid)) is not None:
-            self._copy_anew(current, accept=accept)
+        """Begin a new generation of a table as it is now; under another name once the stream is there."""
+        current = published.table_schema(self._catalog, self._source, schema.oid)
+        if current is None:
+            return
+        if current.id != schema.id:
+            return self._drift.report(current, reached_lsn(self._catalog), again=True, accept=accept)
+        self._batch.drop(current.id)
+        self._forget(current)
+        self._start_copy(current, accept=accept)  # what committed before must not come over it
+        self._tables.put(current)  # not if the copy could not begin: then it shall be found again
 
     def _due(self, *, force: bool) -> bool:
         """Whether the batch should be made durable now; only between transactions."""
@@ -375,7 +379,7 @@ class CaptureLoop:
             return
         if again or known is None or known.id != schema.id:  # or another table has its name from here on
             self._journal.append_end(self.progress_lsn)
-            self._copy_again(schema, accept=look.accept)
+            self._copy_anew(schema, accept=look.accept)
         elif look_alike(known, schema):  # which rows since are of which column, the stream did not say
             self._flush()
             self._copy_anew(schema)
