@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from smartstream.config import Settings
 from smartstream.manifest import Entry
+from smartstream.pipeline.copy_loop import CopyLoop
 from smartstream.pipeline.drift import Drift
+from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.table_applier import TableApplier
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
@@ -79,3 +82,50 @@ def test_a_table_stands_still_and_is_not_ready_until_its_copy_begins(
     once(settings)
     assert_equal(settings)
     assert query(settings, "SELECT DISTINCT v FROM t") == [("changed",)]
+
+
+def test_a_column_announced_while_rows_wait_is_followed_with_its_default(
+    admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row announces it at first; the rows of the copy have the default, too."""
+    held, end = threading.Event(), CopyLoop._finish
+
+    def hold(loop: CopyLoop, *given: Any) -> None:
+        assert held.wait(60)
+        end(loop, *given)
+
+    with running(settings) as pipeline:
+        monkeypatch.setattr(CopyLoop, "_finish", hold)
+        (schema,) = pipeline._tables.all()
+        pipeline._drift.ask_copy(schema)
+        wait_until(lambda: logged(settings).state.tables["public.t"].generation == 2)
+        admin.execute(b"ALTER TABLE t ADD COLUMN c int DEFAULT 7")
+        wait_until(lambda: '"c"' in logged(settings).state.tables["public.t"].schema)
+        admin.execute(b"UPDATE t SET v = 'changed' WHERE id = 2")
+        admin.execute(b"ALTER TABLE t ADD COLUMN d int DEFAULT 8")
+        wait_until(lambda: '"d"' in logged(settings).state.tables["public.t"].schema)
+        held.set()
+        wait_until(lambda: pipeline.ready(), 60)
+        assert_equal(settings)
+    assert query(settings, "SELECT DISTINCT c, d FROM t") == [(7, 8)]
+
+
+def test_a_column_announced_before_its_first_row_keeps_its_default_when_the_applier_is_behind(
+    admin: psycopg.Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The applier takes both entries at once."""
+    take, behind = Journal.take, threading.Event()
+    monkeypatch.setattr(
+        Journal, "take", lambda journal, *a, **b: [] if behind.is_set() else take(journal, *a, **b)
+    )
+    with running(settings):
+        assert_equal(settings)
+        behind.set()
+        admin.execute(b"ALTER TABLE t ADD COLUMN c int DEFAULT 7")
+        wait_until(lambda: '"c"' in logged(settings).state.tables["public.t"].schema)
+        seq = logged(settings).state.seq
+        admin.execute(b"UPDATE t SET v = 'changed' WHERE id = 2")
+        wait_until(lambda: any(entry.files for entry in logged(settings).entries(seq)))
+        behind.clear()
+        assert_equal(settings)
+    assert query(settings, "SELECT DISTINCT c FROM t") == [(7,)]

@@ -139,12 +139,16 @@ class ApplyLoop:
     def _apply_changes(self, items: list[Item]) -> None:
         """Apply whole transactions, table by table."""
         by_table: dict[str, list[Part]] = {}
+        fills: dict[str, dict[str, str]] = {}  # said by these entries, perhaps before there were rows
         for item in items:
+            for table, change in item.entry.detail.get("schemas", {}).items():
+                fills[table] = {**fills.get(table, {}), **change["fills"]}
             for part in parts_of(item):
+                part.add_fills(fills.get(part.file.table, {}))
                 by_table.setdefault(part.file.table, []).append(part)
         for name, parts in by_table.items():
             self._known(name).apply(parts)
-        self._follow_schemas(items)
+        self._follow_schemas(items, fills)
         last = items[-1].entry
         self.applied_seq = last.seq
         self._around.meter.applied_lsn = max(self._around.meter.applied_lsn, last.lsn)
@@ -167,7 +171,7 @@ class ApplyLoop:
             # On a quiet source all that it waits for may have come before this entry, and nothing after.
             table.settle(self._around.meter.applied_lsn)
 
-    def _follow_schemas(self, items: list[Item]) -> None:
+    def _follow_schemas(self, items: list[Item], fills: Mapping[str, dict[str, str]]) -> None:
         """Follow tables to their latest schemas, also those that no row has announced."""
         latest = {
             table: (item.entry, change)
@@ -178,7 +182,7 @@ class ApplyLoop:
             schema = TableSchema.from_json(change["schema"])
             known = table in self._journal.state.tables
             followed = self._known(table) if known else self._table(schema)
-            followed.follow(entry, schema, change["fills"])
+            followed.follow(entry, schema, fills[table])
 
     def _known(self, name: str) -> TableApplier:
         """The applier of a table that the log knows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,10 @@ class Part:
     fills: dict[str, str]
     loaded: tuple[TableSchema, pa.Table] | None = None
     schema: TableSchema = field(init=False)
+
+    def add_fills(self, earlier: Mapping[str, str]) -> None:
+        """Note what entries before this one said of added columns."""
+        self.fills = {**earlier, **self.fills}
 
 
 @dataclass(slots=True)

@@ -57,6 +57,7 @@ class TableApplier:
         self._rebuild: tuple[Rebuild, Generator[None, None, bool]] | None = None
         self._rebuilt_for: set[str] = set()  # requests
         self._left_upto = 0  # what later copies replace, because it can't be followed
+        self._announced: tuple[Entry, TableSchema, dict[str, str]] | None = None  # while rows wait
         self._redo_from: int | None = None  # what follows must be read again after a restart
         self._judged = Window(timedelta(seconds=around.settings.quality.window))
 
@@ -108,7 +109,7 @@ class TableApplier:
         held = position.generation == generation and state.copied and position.lsn >= state.ready_lsn
         if state.generation > generation or position.generation > generation or held:
             return
-        self.settling = self._rebuild = self._redo_from = None
+        self.settling = self._rebuild = self._redo_from = self._announced = None
         self._left_upto = entry.seq
         if generation == 1:
             self.writer.begin_anew(schema)
@@ -154,9 +155,10 @@ class TableApplier:
         self.settling = None
 
     def follow(self, entry: Entry, schema: TableSchema, fills: dict[str, str]) -> None:
-        """Follow the source to a schema that no row has announced."""
-        waits = self.base is not None or self.rebuilding
-        if not waits and schema.oid == self._oid and entry.seq >= self.writer.table.position.seq:
+        """Follow the source to a schema that no row has announced; while rows wait, after them."""
+        if self.base is not None or self.rebuilding:
+            self._announced = entry, schema, {**(self._announced[2] if self._announced else {}), **fills}
+        elif schema.oid == self._oid and entry.seq >= self.writer.table.position.seq:
             self._followed(entry.seq, schema, scalars(schema, fills), entry.lsn)
 
     def begin_rebuild(self) -> None:
@@ -224,9 +226,14 @@ class TableApplier:
         return base if base and base.generation == entry.detail["generation"] else None
 
     def _apply_deferred(self, deferred: list[Part]) -> None:
-        """Apply parts that have waited, in bounded groups."""
+        """Apply parts that have waited, in bounded groups, then the schema that has."""
+        announced, self._announced = self._announced, None
+        for part in deferred:
+            part.add_fills(announced[2] if announced else {})
         for parts in grouped(deferred, self._around.group_bytes_max):
             self._apply_parts(parts)
+        if announced:
+            self.follow(*announced)
 
     def _apply_parts(self, parts: list[Part]) -> None:
         """Apply changes in one commit, whatever happened to the columns meanwhile.
