@@ -218,6 +218,12 @@ def _query(connection: Connection, statement: LiteralString, arguments: Sequence
 
 
 # From 18 on NOT NULL may be NOT VALID: attnotnull is set, and older rows may be null.
+NEVER_NULL: LiteralString = """(a.attnotnull AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint x
+    WHERE x.conrelid = a.attrelid AND x.contype = 'n' AND NOT x.convalidated
+      AND a.attnum = ANY (x.conkey)))"""
+"""SQL: whether the column ``pg_attribute a`` is null in no row."""
+
 # A replica identity index must be unique, immediate, without predicate and valid
 # (relcache.c, RelationGetIndexList); a primary key is all that unless deferrable.
 # With REPLICA IDENTITY FULL the stream carries every column; the primary key, or else
@@ -239,11 +245,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relreplident::text AS id
               WHEN 'i' THEN i.indisreplident
               WHEN 'f' THEN i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                                   WHERE a.attrelid = c.oid
-                                     AND (NOT a.attnotnull OR a.attgenerated <> '' OR EXISTS (
-                                          SELECT FROM pg_catalog.pg_constraint x
-                                          WHERE x.conrelid = a.attrelid AND x.contype = 'n'
-                                            AND NOT x.convalidated AND a.attnum = ANY (x.conkey)))
+                                   WHERE a.attrelid = c.oid AND (NOT {never_null} OR a.attgenerated <> '')
                                      AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))
               ELSE i.indisprimary END
         ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
@@ -254,19 +256,17 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND c.oid >= 16384
   AND (%s::oid[] IS NULL OR c.oid = ANY (%s::oid[]))
 ORDER BY n.nspname, c.relname
-"""
+""".replace("{never_null}", NEVER_NULL)
 
 _COLUMNS: LiteralString = """
 SELECT a.attrelid AS table_oid, a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name,
-       a.attnotnull AND NOT EXISTS (
-           SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = a.attrelid AND x.contype = 'n'
-           AND NOT x.convalidated AND a.attnum = ANY (x.conkey)) AS not_null,
+       {never_null} AS not_null,
        a.attgenerated <> '' AS generated
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
-"""
+""".replace("{never_null}", NEVER_NULL)
 
 # A true array is one that its element names as its array: int2vector and the like
 # print themselves otherwise.  box separates array elements with a semicolon.

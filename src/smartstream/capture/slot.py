@@ -215,11 +215,20 @@ def check_opened(connection: Connection, name: str, state: LakeState) -> None:
     _check_position(info, _needed_lsn(state))
 
 
-def _check_position(info: SlotInfo, needed: int | None) -> None:
-    """Refuse a slot that lacks changes which the lake needs."""
+def check_kept(info: SlotInfo) -> None:
+    """Refuse a slot that the server gave up.
+
+    Raises:
+        SlotLost: it did; with the reason.
+    """
     if info.lost:
         why = info.invalidation or "wal_removed"
         raise SlotLost(f"the server gave up slot {info.name} ({why}): {_WHY_LOST.get(why, 'see its log')}")
+
+
+def _check_position(info: SlotInfo, needed: int | None) -> None:
+    """Refuse a slot that lacks changes which the lake needs."""
+    check_kept(info)
     if needed is not None and info.confirmed_flush_lsn > needed:
         raise SlotAhead(
             f"slot {info.name} stands at {format_lsn(info.confirmed_flush_lsn)}, "

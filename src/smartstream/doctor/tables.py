@@ -8,6 +8,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from smartstream.capture.catalog import NEVER_NULL
 from smartstream.capture.names import clashes, in_log
 from smartstream.capture.publication import create_statement
 from smartstream.doctor.check import Check, Patient, Status, ok
@@ -240,15 +241,11 @@ SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
         WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                          WHERE a.attrelid = c.oid
-                            AND (NOT a.attnotnull OR EXISTS (
-                                 SELECT FROM pg_catalog.pg_constraint x
-                                 WHERE x.conrelid = a.attrelid AND x.contype = 'n'
-                                   AND NOT x.convalidated AND a.attnum = ANY (x.conkey)))
+                          WHERE a.attrelid = c.oid AND NOT {never_null}
                             AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1])))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::oid[])
-"""
+""".replace("{never_null}", NEVER_NULL)
 
 # The copy reads each partition by itself.
 _WITH_PARTITIONS = """

@@ -16,9 +16,9 @@ import psycopg
 
 from smartstream.capture import identity, publication, slot
 from smartstream.capture.connect import connect
-from smartstream.capture.row_stamp import from_dict, read_stamps
+from smartstream.capture.row_stamp import RowStamp, from_dict, read_stamps
 from smartstream.config import Settings
-from smartstream.errors import SlotInUse, SlotLost, UpgradeUnfit
+from smartstream.errors import SlotInUse, UpgradeUnfit
 from smartstream.lsn import format_lsn
 from smartstream.manifest import EntryKind, LakeState
 from smartstream.pipeline.admission import discover
@@ -66,17 +66,17 @@ def adopt(settings: Settings, *, clock: Callable[[], datetime]) -> Adopted:
                 f"but the one that the lake follows had {state.source.database}: pg_upgrade keeps it"
             )
         lsn = _slot_position(connection, settings, state)
-        kept, rewritten = _tables(connection, settings, state)
-        oids = list(kept)
-        found = publication.membership(connection, settings.source.publication, oids)
-        stamps = read_stamps(connection, oids)
+        tables = _tables(connection, settings, state)
+        stamps = read_stamps(connection, tables.values())
+        kept = {name: oid for name, oid in tables.items() if _as_before(state, stamps.get(str(oid)), oid)}
+        found = publication.membership(connection, settings.source.publication, list(kept.values()))
     detail = {
         "source": asdict(mark),
         "published": found,
-        "stamps": {oid: stamp.to_dict() for oid, stamp in stamps.items()},
+        "stamps": {str(oid): stamps[str(oid)].to_dict() for oid in kept.values()},
     }
     log.append(EntryKind.CHANGES, lsn=lsn, files=(), table=None, detail=detail)
-    return Adopted(mark.system, tuple(sorted(kept.values())), tuple(sorted(rewritten)))
+    return Adopted(mark.system, tuple(sorted(kept)), tuple(sorted(tables.keys() - kept.keys())))
 
 
 def _slot_position(connection: psycopg.Connection[Any], settings: Settings, state: LakeState) -> int:
@@ -91,8 +91,7 @@ def _slot_position(connection: psycopg.Connection[Any], settings: Settings, stat
     slot.check_ours(connection, info)
     if info.active:
         raise SlotInUse(f"slot {name} is being read: a pipeline is running")
-    if info.lost:
-        raise SlotLost(f"the server gave up slot {name} ({info.invalidation or 'wal_removed'})")
+    slot.check_kept(info)
     if info.confirmed_flush_lsn < state.durable_lsn:
         raise UpgradeUnfit(
             f"slot {name} stands at {format_lsn(info.confirmed_flush_lsn)}, before the lake's end at "
@@ -101,10 +100,8 @@ def _slot_position(connection: psycopg.Connection[Any], settings: Settings, stat
     return info.confirmed_flush_lsn
 
 
-def _tables(
-    connection: psycopg.Connection[Any], settings: Settings, state: LakeState
-) -> tuple[dict[int, str], list[str]]:
-    """The lake's tables that are as they were, by oid, and those that were written anew since.
+def _tables(connection: psycopg.Connection[Any], settings: Settings, state: LakeState) -> dict[str, int]:
+    """The lake's tables that are there, with their oids.
 
     Raises:
         UpgradeUnfit: one of them has another oid, so that this is another database; or there is none.
@@ -117,14 +114,13 @@ def _tables(
     if other or not present:
         why = "; ".join(other) or "it has none of the lake's tables"
         raise UpgradeUnfit(f"this is not the cluster that was upgraded: {why}")
-    stamps = read_stamps(connection, present.values())
-    kept, rewritten = {}, []
-    for name, oid in present.items():
-        known = state.stamps.get(str(oid))
-        before, after = from_dict(known) if known else None, stamps.get(str(oid))
-        same = before and after and (before.files, before.types) == (after.files, after.types)
-        if same:
-            kept[oid] = name
-        else:
-            rewritten.append(name)
-    return kept, rewritten
+    return present
+
+
+def _as_before(state: LakeState, stamp: RowStamp | None, oid: int) -> bool:
+    """Whether a table's rows are those that the lake has seen last."""
+    known = state.stamps.get(str(oid))
+    if known is None or stamp is None:
+        return False
+    before = from_dict(known)
+    return (before.files, before.types) == (stamp.files, stamp.types)

@@ -235,9 +235,8 @@ class Pipeline:
             if logged != schema:
                 self._drift.report(schema, lsn)
         copies.resume(state, known)
-        with connect(
-            self._settings.source
-        ) as connection:  # before the copies: what changes after it is found
+        # Before the copies: what changes from here on is found.
+        with connect(self._settings.source) as connection:
             self._coverage.look(connection, schemas)
             self._rewrites.look(connection, schemas)
         for schema in schemas:
