@@ -26,9 +26,15 @@ TAIL = """
 ## What stops the pipeline, and what isn't seen
 
 - A table that **loses its key** (`DROP CONSTRAINT …_pkey`, `REPLICA IDENTITY NOTHING`, the index of its
-  replica identity dropped) can't be followed: its updates and deletes name no row. A typed error names it.
+  replica identity dropped, another `REPLICA IDENTITY` of one partition) can't be followed: its updates and
+  deletes name no row. A typed error names it.
 - A change that a table's **[contract](contracts.md)** refuses stops the pipeline with `SchemaFrozen`, which
   names table, column and LSN.
+- Another **key** is followed where rows have values in it. A table that has rows in the
+  [quarantine](transform.md) is copied anew, and so is one whose new key has a column that was added and
+  dropped again before the pipeline looked: nobody knows its default any more.
+- A column that was **added with a default and dropped** before the pipeline looked is null, in history, in
+  rows that nobody wrote meanwhile.
 - A table whose **copy fails again and again**, though it does not change, stops the pipeline with
   `CopyFailed`.
 - A table that is **renamed, or moved to another schema**, is another table: it is copied under its new

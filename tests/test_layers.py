@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "smartstream"
 
 NOUNS = {"lsn", "schema", "change", "manifest", "errors", "sql_text"}
-SETTINGS = NOUNS | {"units", "yaml_file", "secret", "rule_options", "rules_config", "config"}
+SETTINGS = NOUNS | {"units", "yaml_file", "secret", "rule_options", "rules_config", "config", "scratch"}
 STAGES = {"capture", "raw", "transform", "trusted"}
 
 # Each part (a folder, or a file at the top) and the parts that it may import besides itself.
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": NOUNS
     | {"units", "yaml_file", "secret", "rule_options", "rules_config", "quality", "inference"},
     "secret": NOUNS,
+    "scratch": set(),
     "rule_options": NOUNS | {"secret"},
     "rules_config": NOUNS | {"secret", "rule_options", "quality"},
     "capture": SETTINGS,

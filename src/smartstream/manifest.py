@@ -130,6 +130,7 @@ class TableState:
     reference: str = ""  # JSON text of the schema that a contract holds the table to
     schema_lsn: int = 0  # end of the entry that brought ``schema``
     seen_lsn: int = 0  # what committed before this is in the copy, and in no later entry
+    copy_schema: str = ""  # as ``schema``, of all of the copy's chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def _apply_to_table(table: TableState | None, entry: Entry) -> TableState:
             reference=detail.get("reference", detail["schema"]),
             schema_lsn=entry.lsn,
             seen_lsn=parse_lsn(detail["seen"]) if "seen" in detail else 0,
+            copy_schema=detail["schema"],
         )
     if table is None:
         raise ValueError(f"manifest entry {entry.seq}: {entry.kind} of {entry.table} before its copy_start")

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from smartstream.capture.copy_sessions import CopySessions
 from smartstream.config import Settings
-from smartstream.manifest import Entry
-from smartstream.pipeline.copy_loop import CopyLoop
+from smartstream.manifest import Entry, EntryKind
+from smartstream.pipeline.copy_loop import Copy, CopyLoop
 from smartstream.pipeline.drift import Drift
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.table_applier import TableApplier
@@ -129,3 +130,43 @@ def test_a_column_announced_before_its_first_row_keeps_its_default_when_the_appl
         behind.clear()
         assert_equal(settings)
     assert query(settings, "SELECT DISTINCT c FROM t") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(b"ADD COLUMN c int DEFAULT 7", id="added"),
+        pytest.param(b"DROP COLUMN w", id="dropped"),
+        pytest.param(b"RENAME COLUMN w TO c", id="renamed"),
+        pytest.param(b"ALTER COLUMN w TYPE bigint", id="widened"),
+    ],
+)
+def test_a_copy_that_a_change_of_the_table_found_half_done_goes_on_after_a_restart(
+    admin: psycopg.Connection[Any],
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: bytes,
+) -> None:
+    """The rest of it has the columns that it began with, or it starts over."""
+    copy_chunk = CopyLoop._copy_chunk
+
+    def copy_the_first(loop: CopyLoop, copy: Copy, chunk: int, sessions: CopySessions) -> None:
+        if chunk == 0:
+            copy_chunk(loop, copy, chunk, sessions)
+
+    admin.execute(b"ALTER TABLE t ADD COLUMN w int DEFAULT 1")
+    admin.execute(b"INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(6, 100) n")
+    small = settings_for(database, tmp_path, limits={"copy_chunk_bytes": "16KiB"})
+    monkeypatch.setattr(CopyLoop, "_copy_chunk", copy_the_first)
+    with running(small, ready=False):
+        wait_until(lambda: any(entry.kind is EntryKind.COPY_CHUNK for entry in logged(small).entries(0)))
+        before = logged(small).state.tables["public.t"].schema
+        admin.execute(b"ALTER TABLE t " + change)
+        admin.execute(b"UPDATE t SET v = 'changed' WHERE id = 2")
+        wait_until(lambda: logged(small).state.tables["public.t"].schema != before)
+    state = logged(small).state.tables["public.t"]
+    assert not state.copied and len(state.chunks_done) < len(state.chunks)
+    monkeypatch.undo()
+    once(small)
+    assert_equal(small)

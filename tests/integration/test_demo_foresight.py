@@ -73,12 +73,12 @@ def test_a_lake_without_predictions_shows_none(lake: duckdb.DuckDBPyConnection) 
 def test_the_display_says_how_to_ask_for_more(lake: duckdb.DuckDBPyConnection) -> None:
     display = Display()
     display.console = Console(file=io.StringIO(), width=120)
-    display.show_first(first(lake, "attrition"))
+    display.show_first(first(lake, "attrition"), Path("a project"))
     assert isinstance(display.console.file, io.StringIO)
     shown = display.console.file.getvalue()
     assert "Employee 8" in shown and "Employee 4" not in shown
     assert f"trusted snapshot 708, source LSN 0/1A0, model {SHA[:12]}." in shown
-    assert "smartstream why analytics.attrition 8" in shown
+    assert "cd 'a project' && " in shown and "smartstream why analytics.attrition 8" in shown
     assert "risk" in shown
 
 
@@ -149,7 +149,7 @@ def test_the_demo_scores_everybody_then_those_who_got_a_raise(database: str, tmp
     score = stand_in(settings, calls)
     display = Display()
     display.console = Console(file=io.StringIO(), width=200)
-    with running(settings) as pipeline:
+    with running(settings.model_copy(update={"models": ()})) as pipeline:  # as the demo does
         wait_until(pipeline.ready)
         found = {name: best for name, (best, _) in run._foresee(settings, display, score).items()}
         run._score_again(

@@ -182,13 +182,23 @@ def test_a_table_without_key_gets_the_statement_that_fits(database: str, tmp_pat
         "CREATE TABLE nothing (id int PRIMARY KEY)",
         "ALTER TABLE nothing REPLICA IDENTITY NOTHING",
         "CREATE TABLE nullable (x int UNIQUE)",
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        'CREATE TABLE "Part 1" PARTITION OF parts DEFAULT',
+        'ALTER TABLE "Part 1" REPLICA IDENTITY FULL',
+        "CREATE TABLE indexed (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE indexed_1 PARTITION OF indexed DEFAULT",
+        "ALTER TABLE indexed REPLICA IDENTITY USING INDEX indexed_pkey",
     )
     found = examine(database, tmp_path)["keys"]
     assert found.status is Status.FAIL
     assert [line.split("  --")[0] for line in found.sql] == [
         '-- ALTER TABLE "public"."bare" ADD PRIMARY KEY (…);',
+        '-- ALTER TABLE "public"."bare" ADD COLUMN … bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+        '-- ALTER TABLE "public"."indexed_1" REPLICA IDENTITY USING INDEX …;',
         'ALTER TABLE "public"."nothing" REPLICA IDENTITY DEFAULT;',
         '-- ALTER TABLE "public"."nullable" ADD PRIMARY KEY (…);',
+        '-- ALTER TABLE "public"."nullable" ADD COLUMN … bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+        'ALTER TABLE "public"."Part 1" REPLICA IDENTITY DEFAULT;',
         'ALTER TABLE "public"."uniq" REPLICA IDENTITY USING INDEX "Uniq Key";',
     ]
     run_sql(database, *(line for line in found.sql if not line.startswith("--")))
@@ -196,6 +206,7 @@ def test_a_table_without_key_gets_the_statement_that_fits(database: str, tmp_pat
     assert "bare" in left
     assert "uniq" not in left
     assert "nothing" not in left
+    assert "parts" not in left
 
 
 def test_no_table_at_all_is_a_failure(database: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pyroaring import BitMap
 
 from smartstream.errors import TableCorrupt
 from smartstream.schema import TableSchema
+from smartstream.scratch import scratch_folder
 from smartstream.trusted.deletes import PATH_FIELD_ID, data_path_of, positions_of, read_deletes
 from smartstream.trusted.engine import Engine
 from smartstream.trusted.fields import PARQUET_FIELD_ID, first_schema
@@ -196,16 +197,17 @@ def test_duckdb_numbers_rows_by_their_place_in_the_file(tmp_path: Path) -> None:
     }
 
 
-def test_the_engine_spills_to_a_folder_of_its_own(tmp_path: Path) -> None:
-    engine = Engine(memory_bytes=64 << 20, spill_folder=tmp_path)
+def test_the_engine_spills_to_a_folder_of_its_own() -> None:
+    engine = Engine(memory_bytes=64 << 20)
     cursor = engine.cursor()
     sql = "SELECT current_setting('temp_directory'), current_setting('TimeZone')"
     settings = cursor.execute(sql).fetchall()[0]
-    assert settings[0].startswith(str(tmp_path))
+    folder = Path(settings[0])
+    assert folder.parent == scratch_folder() and folder.exists()
     assert settings[1] == "UTC"
     cursor.close()
     engine.close()
-    assert list(tmp_path.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_an_unrelated_catalog_error_is_not_hidden(tmp_path: Path) -> None:

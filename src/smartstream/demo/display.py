@@ -69,8 +69,8 @@ class Display:
             rate = f"{changes_per_s:>8,.0f} changes/s"
             self.say(f"  {elapsed_s:4.0f} s  {progress.mode:<10} {counts}  {rate}  lag {_lag(progress)}")
 
-    def show_first(self, found: First) -> None:
-        """What a model puts first, and where the first of it comes from."""
+    def show_first(self, found: First, folder: Path) -> None:
+        """What a model of the project in ``folder`` puts first, and where the first of it comes from."""
         table = Table(show_edge=False)
         for column in found.columns:
             table.add_column(column)
@@ -82,7 +82,8 @@ class Display:
             self.say(
                 f"   Employee {employee}: trusted snapshot {lineage.snapshot_id}, source LSN"
                 f" {format_lsn(lineage.lsn)}, model {lineage.sha256[:HASH_DIGITS]}.\n"
-                f"   Ask for the whole way: {command()} why analytics.{found.model} {employee}"
+                "   Ask for the whole way:"
+                f" cd {shlex.quote(str(folder))} && {command()} why analytics.{found.model} {employee}"
             )
 
 

@@ -286,7 +286,8 @@ def _foresee(settings: Settings, display: Display, score: Score) -> dict[str, tu
         with open_lake(settings) as lake:
             best = foresight.first(lake, model.name)
         found[model.name] = best, count
-        display.show_first(best)
+        assert settings.path is not None
+        display.show_first(best, settings.path.parent)
     return found
 
 

@@ -17,6 +17,9 @@ from smartstream.schema import TableSchema
 
 NAMES_MAX = 5
 
+_IDENTITIES = {"d": sql.SQL("DEFAULT"), "f": sql.SQL("FULL")}
+"""Replica identities that need no index, as in pg_class."""
+
 
 def found(patient: Patient) -> Check:
     """There is something to capture."""
@@ -96,18 +99,38 @@ def keys(patient: Patient) -> Check:
         why="Updates and deletes must name the row that they change; of a table that is published without "
         "that, PostgreSQL lets the application's own UPDATE and DELETE fail.",
         fix="Give each table a key, or exclude it in smartstream.yaml (`schema.table: {exclude: true}`).",
-        sql=tuple(_key_statement(*offers[table.oid]) for table in keyless if table.oid in offers),
+        sql=tuple(line for table in keyless if table.oid in offers for line in _key_sql(*offers[table.oid])),
     )
 
 
-def _key_statement(schema: str, name: str, identity: str, primary: bool, index: str | None) -> str:
-    """The statement that gives a table its key; a comment where a person must choose it."""
+def _key_sql(
+    schema: str, name: str, identity: str, primary: bool, index: str | None, others: list[list[str]]
+) -> list[str]:
+    """The statements that give a table its key; comments where a person must choose.
+
+    Args:
+        index: one that could be its replica identity.
+        others: schema and name of partitions that have another replica identity.
+    """
     table = sql.Identifier(schema, name)
+    if others and identity in _IDENTITIES:
+        same = _IDENTITIES[identity]
+        return [_text("ALTER TABLE {} REPLICA IDENTITY {};", sql.Identifier(*one), same) for one in others]
+    if others:
+        line = "-- ALTER TABLE {} REPLICA IDENTITY USING INDEX …;  -- name its part of the table's index"
+        return [_text(line, sql.Identifier(*one)) for one in others]
     if primary and identity != "d":
-        return _text("ALTER TABLE {} REPLICA IDENTITY DEFAULT;", table)
+        return [_text("ALTER TABLE {} REPLICA IDENTITY DEFAULT;", table)]
     if index is not None:
-        return _text("ALTER TABLE {} REPLICA IDENTITY USING INDEX {};", table, sql.Identifier(index))
-    return _text("-- ALTER TABLE {} ADD PRIMARY KEY (…);  -- name the columns that identify a row", table)
+        return [_text("ALTER TABLE {} REPLICA IDENTITY USING INDEX {};", table, sql.Identifier(index))]
+    return [
+        _text("-- ALTER TABLE {} ADD PRIMARY KEY (…);  -- name the columns that identify a row", table),
+        _text(
+            "-- ALTER TABLE {} ADD COLUMN … bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+            "  -- if none do: numbers the rows, writes the table anew",
+            table,
+        ),
+    ]
 
 
 def select_rights(patient: Patient) -> Check:
@@ -242,7 +265,12 @@ SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
                           WHERE a.attrelid = c.oid AND NOT {never_null}
-                            AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1])))
+                            AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))),
+       CASE WHEN c.relkind = 'p' AND c.relreplident <> 'n'
+            THEN (SELECT pg_catalog.json_agg(ARRAY[m.nspname, l.relname] ORDER BY m.nspname, l.relname)
+                  FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class l ON l.oid = t.relid
+                  JOIN pg_catalog.pg_namespace m ON m.oid = l.relnamespace
+                  WHERE t.isleaf AND l.relreplident <> c.relreplident) END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::oid[])
 """.replace("{never_null}", NEVER_NULL)

@@ -28,7 +28,7 @@ from smartstream.manifest import EntryKind, RawFile
 from smartstream.pipeline import backlog
 from smartstream.pipeline.batch import Batch, describe
 from smartstream.pipeline.coverage import Coverage
-from smartstream.pipeline.drift import Drift, Look, copied_otherwise
+from smartstream.pipeline.drift import Drift, Look, copied_otherwise, is_outdated
 from smartstream.pipeline.journal import Journal, Payload
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.rewrites import Rewrites
@@ -375,8 +375,8 @@ class CaptureLoop:
         """Follow a look at a table, now that all before it is durable."""
         schema, known = look.schema, self._tables.get(look.schema.oid)
         again = look.again or (known == schema and copied_otherwise(self._journal.state, schema))
-        if known == schema and not again:
-            return
+        if not again and (known == schema or is_outdated(self._journal.state, look)):
+            return  # the next look tells, if there is more to tell
         if again or known is None or known.id != schema.id:  # or another table has its name from here on
             self._journal.append_end(self.progress_lsn)
             self._copy_anew(schema, accept=look.accept)

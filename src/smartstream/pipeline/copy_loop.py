@@ -285,9 +285,9 @@ class CopyLoop:
 
 
 def _unfinished(table: TableState) -> Copy:
-    """The copy that the manifest says is under way."""
+    """The copy that the manifest says is under way, with the columns that it began with."""
     return Copy(
-        schema=TableSchema.from_json(table.schema),
+        schema=TableSchema.from_json(table.copy_schema),
         generation=table.generation,
         copy_lsn=table.copy_lsn,
         chunks=table.chunks,

@@ -21,12 +21,14 @@ class Look:
 
     Attributes:
         lsn: it counts from here on.
+        taken_at: a position of the WAL before the catalog was asked.
         again: it must be copied anew, as it then is.
         accept: see ``CopyLoop.start``.
     """
 
     schema: TableSchema
     lsn: int
+    taken_at: int = 0
     again: bool = False
     accept: bool = False
 
@@ -38,12 +40,14 @@ class Drift:
     _looks: dict[str, Look] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def report(self, schema: TableSchema, lsn: int, *, again: bool = False, accept: bool = False) -> None:
+    def report(
+        self, schema: TableSchema, lsn: int, *, taken_at: int = 0, again: bool = False, accept: bool = False
+    ) -> None:
         """Note a look, in place of an earlier one; what that asked for is still asked for."""
         with self._lock:
             before = self._looks.get(schema.id) or Look(schema, lsn)
             self._looks[schema.id] = Look(
-                schema, max(lsn, before.lsn), again or before.again, accept or before.accept
+                schema, max(lsn, before.lsn), taken_at, again or before.again, accept or before.accept
             )
 
     def ask_copy(self, schema: TableSchema, *, accept: bool = False) -> None:
@@ -63,6 +67,15 @@ class Drift:
 
     def __bool__(self) -> bool:
         return bool(self._looks)
+
+
+def is_outdated(state: LakeState, look: Look) -> bool:
+    """Whether the log may know the table as it was later, from the stream or from a copy.
+
+    Followed, such a look would take a column away for a moment, and the values that it has with it.
+    """
+    logged = state.tables.get(look.schema.id)
+    return logged is not None and look.taken_at < max(logged.schema_lsn, logged.seen_lsn)
 
 
 def copied_otherwise(state: LakeState, schema: TableSchema) -> bool:

@@ -19,7 +19,7 @@ import psycopg
 import pyarrow as pa
 
 from smartstream.capture import identity, publication, slot
-from smartstream.capture.catchup import current_wal_lsn, reached_lsn
+from smartstream.capture.catchup import current_wal_lsn, flushed_wal_lsn, reached_lsn
 from smartstream.capture.connect import connect
 from smartstream.config import Settings
 from smartstream.errors import (
@@ -99,7 +99,7 @@ class Pipeline:
         log.load()
         self._journal = Journal(log, payload_bytes_max=self._settings.limits.queue_bytes)
         writer = RawWriter(store, self._clock)
-        target, schemas = self._prepare_source(log)
+        taken_at, target, schemas = self._prepare_source(log)
         self._journal.replay(log.entries(log.applied_seq))
         common: dict[str, Any] = {"journal": self._journal, "meter": self._meter}
         common |= {"stop": self._stop, "drift": self._drift}
@@ -128,7 +128,7 @@ class Pipeline:
             log=log,
             **times,
         )
-        self._begin_copies(copies, schemas, target)
+        self._begin_copies(copies, schemas, taken_at, target)
         self._apply.rebuild_outdated(schemas)
         mailbox = Mailbox(self._settings, store, self._apply, self._drift, once=once)
         mailbox.look()
@@ -146,6 +146,7 @@ class Pipeline:
             self._keep_house(stop, log, mailbox, capture, captured=threads[0] if once else None)
         finally:
             self._end(threads, copies, log)
+            engine.close()
             mailbox.answer_resyncs()
         if self._errors:
             raise self._errors[0]
@@ -199,12 +200,12 @@ class Pipeline:
             tables={schema.id: self._table_progress(schema.id) for schema in self._tables.all()},
         )
 
-    def _prepare_source(self, log: ManifestLog) -> tuple[int, list[TableSchema]]:
-        """Check the source, create what is missing there; the target LSN and the tables."""
+    def _prepare_source(self, log: ManifestLog) -> tuple[int, int, list[TableSchema]]:
+        """Check the source, create what is missing there; the WAL before and after a look, and the tables."""
         source = self._settings.source
         with connect(source) as connection:
             mark = identity.check(source, connection, log.state)
-            known = log.state.tables
+            known, taken_at = log.state.tables, flushed_wal_lsn(connection)
             found = admitted(
                 self._settings,
                 discover(connection, self._settings, known),
@@ -222,10 +223,12 @@ class Pipeline:
         if not log.state.seq or mark != log.state.source:
             lsn = log.state.durable_lsn if log.state.seq else info.confirmed_flush_lsn
             log.append(EntryKind.CHANGES, lsn=lsn, detail={"source": asdict(mark)})
-        return target, found
+        return taken_at, target, found
 
-    def _begin_copies(self, copies: CopyLoop, schemas: Sequence[TableSchema], lsn: int) -> None:
-        """Take up known tables where the log left them, and copy the new ones; all were seen at ``lsn``."""
+    def _begin_copies(
+        self, copies: CopyLoop, schemas: Sequence[TableSchema], taken_at: int, lsn: int
+    ) -> None:
+        """Take up known tables where the log left them, and copy the new ones; see ``Look``."""
         assert self._journal is not None
         state = self._journal.state
         known = [s for s in schemas if s.id in state.tables]
@@ -233,7 +236,7 @@ class Pipeline:
             logged = TableSchema.from_json(state.tables[schema.id].schema)
             self._tables.put(logged)
             if logged != schema:
-                self._drift.report(schema, lsn)
+                self._drift.report(schema, lsn, taken_at=taken_at)
         copies.resume(state, known)
         # Before the copies: what changes from here on is found.
         with connect(self._settings.source) as connection:
@@ -293,21 +296,25 @@ class Pipeline:
     def _target(self, target: int) -> int | None:
         """For ``once``: how far to read, None while a copy is under way or may yet be made anew."""
         assert self._journal is not None and self._apply is not None
-        busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
-        expected = self._drift or self._coverage.gaps.found or self._rewrites.recopies.found
-        if busy or expected or self._apply.asked():
-            return None
         state = self._journal.state
         tables = [state.tables.get(schema.id) for schema in self._tables.all()]
         if not all(table is not None and table.copied for table in tables):
             return None
-        return max([target, *(table.ready_lsn for table in tables if table is not None)])
+        upto = max([target, *(table.ready_lsn for table in tables if table is not None)])
+        if not self._drained() and self._meter.applied_lsn < upto:
+            return None  # asked before what follows: applying may find that a copy is needed
+        busy = self._apply.copying() or self._apply.settling() or self._apply.rebuilding()
+        expected = self._drift or self._coverage.gaps.found or self._rewrites.recopies.found
+        if busy or expected or self._apply.asked():
+            return None
+        return upto
 
     def _discover(self, capture: CaptureLoop) -> None:
         """Look at the source's catalog for new tables and schemas, and at its position."""
         assert self._journal is not None
         try:
             with connect(self._settings.source, impatient=True) as connection:
+                taken_at = flushed_wal_lsn(connection)
                 found = discover(connection, self._settings, self._journal.state.tables, strict=False)
                 lsn = current_wal_lsn(connection)
                 found = admitted(self._settings, found, self._journal.state.tables, lsn=lsn, begun=True)
@@ -329,7 +336,7 @@ class Pipeline:
             if known is None and schema.id not in self._journal.state.tables:
                 self._drift.ask_copy(schema)
             elif known != schema or copied_otherwise(self._journal.state, schema):
-                self._drift.report(schema, lsn)
+                self._drift.report(schema, lsn, taken_at=taken_at)
 
     def _status(self, table: str) -> str:
         """copying, catching_up or ready."""

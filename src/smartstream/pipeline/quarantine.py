@@ -10,6 +10,7 @@ import pyarrow as pa
 from smartstream.capture.values import cast
 from smartstream.errors import SchemaError
 from smartstream.schema import TableSchema
+from smartstream.transform.rows import same_key
 from smartstream.transform.shape import (
     DISPOSITION,
     DROPPED,
@@ -30,8 +31,21 @@ class Quarantine:
         self._schema, self._key = quarantine_schema(schema), list(schema.key)
         self._open = open_table
         self.table = open_table(self._schema, False)
+        self._begun_anew = False
+        held = self.table.schema if self.table is not None else schema
+        if held.oid == schema.oid and same_key(held, schema):
+            self.follow()
+
+    def follow(self) -> None:
+        """Take the columns of today; entries that are there must have values in the key's."""
         if self.table is not None:
             self.table.evolve(self._schema)
+
+    def begin_anew(self) -> None:
+        """Make ready for entries that will replace all present ones, of another table perhaps."""
+        if self.table is not None:
+            self.table.evolve(self._schema, replace_incompatible=True)
+            self._begun_anew = True
 
     def write(self, rows: pa.Table) -> list[Any]:
         """Write held rows to data files; nothing is visible yet."""
@@ -95,5 +109,6 @@ class Quarantine:
         """Make entries visible and take others away, in one swap; nothing to do is no commit."""
         if self.table is None:
             return
-        if add or delete or (replace_all and self.table.row_count):
+        if add or delete or (replace_all and (self._begun_anew or self.table.row_count)):
             self.table.commit(add=add, delete=delete, position=position, replace_all=replace_all)
+            self._begun_anew = False

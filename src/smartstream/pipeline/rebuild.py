@@ -22,6 +22,7 @@ from smartstream.pipeline.table_writer import Staged, TableWriter
 from smartstream.raw.reader import read_batches, read_schema
 from smartstream.raw.store import Store
 from smartstream.schema import TableSchema
+from smartstream.scratch import scratch_folder
 from smartstream.transform.rows import project, same_key
 from smartstream.trusted.table import Position
 
@@ -65,7 +66,7 @@ class Rebuild:
         if count == 1 or not all(divisible(store, file) for file in files):
             self._stage(list(pieces), staged)
         else:
-            with tempfile.TemporaryDirectory(prefix="smartstream-rebuild-") as folder:
+            with tempfile.TemporaryDirectory(prefix="rebuild-", dir=scratch_folder()) as folder:
                 yield from spill(pieces, self.schema, count, Path(folder))
                 for rows in spilled(Path(folder)):
                     self._stage([rows], staged)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smartstream.schema import TableSchema
+from smartstream.scratch import scratch_folder
 from smartstream.transform.partition import split
 
 SLICES_MAX = 256
@@ -46,7 +47,7 @@ def sliced(pieces: Iterable[pa.Table], schema: TableSchema, count: int) -> Itera
     if count == 1:
         yield pa.concat_tables(pieces)
         return
-    with tempfile.TemporaryDirectory(prefix="smartstream-slices-") as folder:
+    with tempfile.TemporaryDirectory(prefix="slices-", dir=scratch_folder()) as folder:
         for _ in spill(pieces, schema, count, Path(folder)):
             pass
         yield from spilled(Path(folder))

@@ -150,8 +150,7 @@ class TableApplier:
         if settling is None or applied_lsn < settling.ready_lsn:
             return
         if settling.unresolved:
-            _LOG.warning("%s: %d rows can't be settled; copying it anew", self._id, len(settling.unresolved))
-            self._ask_copy(settling.schema, redo_from=settling.copy_seq - 1)
+            self._ask_copy(settling.schema, f"{len(settling.unresolved)} rows can't be settled")
         self.settling = None
 
     def follow(self, entry: Entry, schema: TableSchema, fills: dict[str, str]) -> None:
@@ -185,8 +184,7 @@ class TableApplier:
             done = end.value
         self._rebuild = None
         if not done:
-            _LOG.warning("the key of %s has changed since it was copied; copying it anew", self._id)
-            self._ask_copy(rebuild.schema, redo_from=self.writer.table.position.seq)
+            self._ask_copy(rebuild.schema, "its key has changed since it was copied")
             return
         self._applied(0)
         _LOG.info("rebuilt %s", self._id)
@@ -210,15 +208,16 @@ class TableApplier:
             return None
         return self.writer.revise_held(request.keys, drop=request.kind is RequestKind.DROP)
 
-    def _ask_copy(self, schema: TableSchema, *, redo_from: int) -> None:
+    def _ask_copy(self, schema: TableSchema, reason: str) -> None:
         """Have the table copied anew; it stands still until that begins: all before is in the copy.
 
-        Args:
-            redo_from: a restart that reads on from here finds that a copy is needed.
+        A restart reads on from where it finds again that a copy is needed.
         """
+        _LOG.warning("%s is to be copied anew: %s", self._id, reason)
         if self._around.journal.state.tables[self._id].generation == self.writer.table.position.generation:
             self._around.ask_copy(schema)  # or else one has begun since
-        self._left_upto, self._redo_from = sys.maxsize, redo_from
+        self._left_upto = sys.maxsize
+        self._redo_from = self.settling.copy_seq - 1 if self.settling else self.writer.table.position.seq
 
     def _base_of(self, entry: Entry) -> Base | None:
         """The copy that an entry belongs to, if it is under way."""
@@ -288,15 +287,16 @@ class TableApplier:
             return False
         if self.writer.holds(schema):
             return True
-        state, settling = self._around.journal.state.tables[self._id], self.settling
+        state = self._around.journal.state.tables[self._id]
         try:
             disturbed = self.writer.disturbs(schema, fills)
-            if disturbed and settling is None:
-                self.begin_rebuild()
-                return False
-            if disturbed and settling is not None:
-                self._ask_copy(schema, redo_from=settling.copy_seq - 1)
+            lost = self.writer.loses_keys(schema, fills)
+            if lost or (disturbed and self.settling is not None):
+                self._ask_copy(schema, "rows lack its new key" if lost else "rows are judged otherwise")
                 self.settling = None
+                return False
+            if disturbed:
+                self.begin_rebuild()
                 return False
             self.writer.follow(schema, fills)
         except RuleInvalid as error:

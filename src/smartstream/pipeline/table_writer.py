@@ -18,7 +18,7 @@ from smartstream.schema import TableSchema
 from smartstream.transform.carry import filled_by_piece
 from smartstream.transform.dedupe import Mask
 from smartstream.transform.fold import NetChanges, fold, wanted_keys
-from smartstream.transform.rows import project, trusted_rows
+from smartstream.transform.rows import project, same_key, trusted_rows
 from smartstream.trusted.table import Located, Position, TrustedTable
 
 OpenRefinery = Callable[[TableSchema, TrustedTable], Refinery | None]
@@ -105,6 +105,20 @@ class TableWriter:
         filled = [attnum for attnum, value in fills.items() if value.is_valid]
         return rejudges(before.decision, refinery.rules.decision, filled)
 
+    def loses_keys(self, schema: TableSchema, fills: dict[int, pa.Scalar]) -> bool:
+        """Whether rows that are there have no value in a column of ``schema``'s key.
+
+        A column that was added and has gone again left no default to ask for; and a
+        quarantine has no columns but those of the key that it was made with.
+        """
+        columns, before = schema.key_columns(), self.table.schema
+        known = {column.attnum for column in before.columns}
+        known |= {attnum for attnum, value in fills.items() if value.is_valid}
+        if self.table.row_count and not all(column.attnum in known for column in columns):
+            return True
+        held = self._refinery.quarantine.table if self._refinery else None
+        return bool(held and held.row_count and not same_key(before, schema))
+
     def follow(self, schema: TableSchema, fills: dict[int, pa.Scalar]) -> None:
         """Follow the source to ``schema``; see TrustedTable.evolve.
 
@@ -113,17 +127,18 @@ class TableWriter:
             SchemaFrozen: the table's contract does not allow it.
         """
         self._adopt(schema)
+        if self._refinery is not None:
+            self._refinery.quarantine.follow()
         self.table.evolve(self._shape(), fills=fills)
         position = self.table.position
-        if self._contracted and position.rules not in (
-            "",
-            self.rules_version,
-        ):  # else a restart would rebuild
+        if position.rules not in ("", self.rules_version):  # else a restart would rebuild
             self.table.commit(add=[], delete=None, position=replace(position, rules=self.rules_version))
 
     def begin_anew(self, schema: TableSchema) -> None:
         """Make ready for rows of ``schema`` that will replace all present ones."""
         self._adopt(schema)
+        if self._refinery is not None:
+            self._refinery.quarantine.begin_anew()
         self.table.evolve(self._shape(), replace_incompatible=True)
 
     def stage_copy(self, batches: Iterable[pa.Table], staged: Staged) -> None:

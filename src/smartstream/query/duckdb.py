@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
@@ -18,6 +16,7 @@ from smartstream.query.history import HistoryTables, mentions_history, names_tab
 from smartstream.query.relation import local_path, pattern, relation, unread
 from smartstream.query.remote import register_s3
 from smartstream.raw.store import open_store
+from smartstream.scratch import scratch_folder
 from smartstream.sql_text import literal, quoted
 from smartstream.trusted.catalog import NAMESPACES, TRUSTED, lake_errors, open_catalog
 from smartstream.trusted.plan import live_columns, plan, s3_filesystem
@@ -99,7 +98,7 @@ def _add_present(
 def engine(limits: Limits) -> duckdb.DuckDBPyConnection:
     """Return an empty in-memory DuckDB with the configured limits, in UTC; it never downloads anything."""
     # DuckDB makes this folder when it first spills, and removes it when it closes.
-    spill = Path(tempfile.gettempdir()) / f"smartstream-spill-{uuid.uuid4().hex}"
+    spill = scratch_folder() / f"query-{uuid.uuid4().hex}"
     connection = duckdb.connect(
         config={
             "memory_limit": f"{limits.duckdb_memory}B",

@@ -169,7 +169,7 @@ class ManifestLog:
             state, applied_seq = _state_from_dict(value["state"]), value["applied_seq"]
             if not 0 <= applied_seq <= state.seq:
                 raise ValueError("applied_seq lies outside the log")
-            if not all(table.reference for table in state.tables.values()):
+            if not all(table.reference and table.copy_schema for table in state.tables.values()):
                 return LakeState(), applied_seq  # saved by an older SmartStream: the log knows the rest
             return state, applied_seq
         except NotFound:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import duckdb
+
+from smartstream.scratch import scratch_folder
 
 
 class Engine:
@@ -15,10 +16,8 @@ class Engine:
     extension.  Thread-safe: each use takes its own cursor.
     """
 
-    def __init__(
-        self, *, memory_bytes: int = 256 << 20, threads: int = 2, spill_folder: Path | None = None
-    ) -> None:
-        self._spill = tempfile.TemporaryDirectory(prefix="smartstream-spill-", dir=spill_folder)
+    def __init__(self, *, memory_bytes: int = 256 << 20, threads: int = 2) -> None:
+        self._spill = tempfile.TemporaryDirectory(prefix="spill-", dir=scratch_folder())
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{memory_bytes}B",

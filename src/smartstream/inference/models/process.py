@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from smartstream.errors import ModelFailed, ModelOutOfMemory, ModelTimeout
 from smartstream.inference.models import worker
+from smartstream.scratch import scratch_folder
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 ANSWER_BYTES_MAX = 1 << 30
@@ -53,7 +54,7 @@ class WorkerProcess:
         """
         self._what, self._memory, self._timeout_s = what, memory, timeout_s
         self._stderr, self._is_open = bytearray(), True
-        self._folder = tempfile.TemporaryDirectory(prefix="smartstream-model-")
+        self._folder = tempfile.TemporaryDirectory(prefix="model-", dir=scratch_folder())
         home, place = (Path(self._folder.name) / name for name in ("home", "model"))
         for path in (home, place):
             path.mkdir()
