@@ -46,7 +46,7 @@ def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a slot was read in bulk, streamed, and given way to that, with rounds of 1,000 changes; limits are small."""
+    """How often a slot was read in bulk, streamed, and gave way to that; rounds and limits are small."""
     counted: Counter[str] = Counter()
     monkeypatch.setattr(catchup, "AGAIN_BYTES_MAX", MIB)
     monkeypatch.setattr(catchup, "ROUND_CHANGES_MAX", 1000)
