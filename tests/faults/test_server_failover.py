@@ -12,7 +12,10 @@ import pytest
 from smartstream import errors
 from smartstream.config import Settings
 from smartstream.doctor import diagnose
+from smartstream.manifest import LakeState
 from smartstream.pipeline.resync import resync
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import open_store
 from smartstream.testing.postgres import PostgresServer
 from tests.faults.server_setup import HEAVY, Workload, refuses, settings_of, sql, start_server, workload
 from tests.running_pipeline import assert_equal, once, running, wait_until
@@ -44,6 +47,11 @@ def in_step(primary: PostgresServer, standby: PostgresServer) -> None:
     ((end,),) = sql(primary.url, "SELECT pg_current_wal_lsn()")
     replayed = f"SELECT pg_last_wal_replay_lsn() >= '{end}'"
     wait_until(lambda: sql(standby.url, replayed) == [(True,)], 60.0)
+
+
+def state_of(settings: Settings) -> LakeState:
+    """What the log says."""
+    return ManifestLog(open_store(settings.lake), lambda: datetime.now(UTC)).load()
 
 
 def slot_is_kept(primary: PostgresServer, standby: PostgresServer) -> bool:
@@ -97,6 +105,34 @@ def test_a_standby_that_lagged_behind_the_lake_is_found_out(primary: PostgresSer
         refuses(settings, kind, "timeline 1")
         resynced(settings)
         assert sql(standby.url, "SELECT count(*) FROM t WHERE id = 777") == [(0,)]
+
+
+def test_a_copy_that_was_ahead_of_the_standby_is_made_again(primary: PostgresServer, tmp_path: Path) -> None:
+    """The stream waits for the standby (``synchronized_standby_slots``); a copy can't."""
+    if primary.version < 17:
+        pytest.skip("slots follow a failover from PostgreSQL 17 on")
+    settings = settings_of(primary.url, tmp_path)
+    sql(primary.url, "CREATE TABLE other (id integer PRIMARY KEY)", "INSERT INTO other VALUES (1)")
+    with primary.standby() as standby:
+        with running(settings):
+            wait_until(partial(slot_is_kept, primary, standby), 120.0)
+        in_step(primary, standby)
+        sql(primary.url, "ALTER SYSTEM SET synchronized_standby_slots = 'standby'", "SELECT pg_reload_conf()")
+        standby.crash()
+        wait_until(lambda: sql(primary.url, "SELECT count(*) FROM pg_stat_replication") == [(0,)])
+        sql(primary.url, "UPDATE t SET v = 77", "INSERT INTO t VALUES (777, 7)")
+        resync(settings, ["public.t"], clock=lambda: datetime.now(UTC))
+        with running(settings, ready=False):
+            wait_until(lambda: state_of(settings).tables["public.t"].copied)
+        primary.crash()
+        standby.restart()
+        standby.promote()
+        sql(standby.url, "UPDATE t SET big = 'y' WHERE id < 9")
+        settings = settings_of(standby.url, tmp_path)
+        once(settings)
+        assert_equal(settings)
+        tables = state_of(settings).tables
+        assert (tables["public.t"].generation, tables["public.other"].generation) == (3, 1)
 
 
 @HEAVY

@@ -67,9 +67,23 @@ def check(source: Source, connection: Connection, state: LakeState) -> SourceMar
     return mark
 
 
+def left_at(source: Source, mark: SourceMark, known: SourceMark) -> int | None:
+    """Where a server's history left the timeline that the lake followed; None when it never did."""
+    if mark.timeline == 1:
+        return None
+    with connect(source, replication=True) as walsender:
+        result = walsender.pgconn.exec_(f"TIMELINE_HISTORY {mark.timeline}".encode())
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            error = psycopg.errors.error_from_result(result)
+            raise map_error(error, f"reading the history of timeline {mark.timeline}") from error
+        lines = (result.get_value(0, 1) or b"").decode(errors="replace").splitlines()
+    fields = (line.split("\t") for line in lines if line[:1].isdigit())
+    return {int(field[0]): parse_lsn(field[1]) for field in fields}.get(known.timeline)
+
+
 def _check_history(source: Source, where: str, mark: SourceMark, known: SourceMark, durable: int) -> None:
     """Refuse a timeline that does not contain what the lake has."""
-    end = _ends(source, mark.timeline).get(known.timeline)
+    end = left_at(source, mark, known)
     if end is None:
         raise SourceDiverged(
             f"{where} is on timeline {mark.timeline}, which did not come from timeline {known.timeline} "
@@ -81,21 +95,6 @@ def _check_history(source: Source, where: str, mark: SourceMark, known: SourceMa
             f"left that timeline at {format_lsn(end)} (it is on timeline {mark.timeline} now): "
             "what was committed in between is not there"
         )
-
-
-def _ends(source: Source, timeline: int) -> dict[int, int]:
-    """Where each timeline before this one was left."""
-    if timeline == 1:
-        return {}
-    with connect(source, replication=True) as walsender:
-        result = walsender.pgconn.exec_(f"TIMELINE_HISTORY {timeline}".encode())
-        if result.status != pq.ExecStatus.TUPLES_OK:
-            raise map_error(
-                psycopg.errors.error_from_result(result), f"reading the history of timeline {timeline}"
-            )
-        lines = (result.get_value(0, 1) or b"").decode(errors="replace").splitlines()
-    fields = (line.split("\t") for line in lines if line[:1].isdigit())
-    return {int(field[0]): parse_lsn(field[1]) for field in fields}
 
 
 _STANDBY: LiteralString = "SELECT pg_catalog.pg_is_in_recovery()"

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -40,6 +39,7 @@ from smartstream.pipeline.maintenance_loop import MaintenanceLoop
 from smartstream.pipeline.model_loop import ModelLoop
 from smartstream.pipeline.progress import Meter, Progress, TableProgress
 from smartstream.pipeline.quality_loop import QualityLoop
+from smartstream.pipeline.successor import takeover
 from smartstream.pipeline.surroundings import Surroundings
 from smartstream.pipeline.tables import CapturedTables
 from smartstream.pipeline.writers import Writers
@@ -222,7 +222,7 @@ class Pipeline:
             target = reached_lsn(connection)
         if not log.state.seq or mark != log.state.source:
             lsn = log.state.durable_lsn if log.state.seq else info.confirmed_flush_lsn
-            log.append(EntryKind.CHANGES, lsn=lsn, detail={"source": asdict(mark)})
+            log.append(EntryKind.CHANGES, lsn=lsn, detail=takeover(source, mark, log.state))
         return taken_at, target, found
 
     def _begin_copies(

@@ -21,6 +21,7 @@ from smartstream.pipeline.errand import POLL_S
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.requests import RequestKind, post, take_answer, withdraw
+from smartstream.pipeline.successor import takeover
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.raw.writer import RawWriter
@@ -99,7 +100,11 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
             lsn, known = current_wal_lsn(connection), log.state.tables
             wanted = [found[name] for name in sorted(found)]
             followed = admitted(settings, wanted, known, lsn=lsn, begun=has_begun(known))
-        if not tables and log.state.source not in (None, mark):
+        moved = log.state.source not in (None, mark)
+        if moved and tables:
+            detail = takeover(settings.source, mark, log.state)
+            journal.append(EntryKind.CHANGES, lsn=log.state.durable_lsn, detail=detail)
+        elif moved:
             # Positions of another server say nothing: the copies must not count from there.
             journal.append(EntryKind.CHANGES, lsn=current_wal_lsn(connection), detail={"reset": True})
         for schema in followed:
