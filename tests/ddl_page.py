@@ -42,6 +42,9 @@ TAIL = """
 - `ALTER COLUMN … TYPE bigint USING n * 2`, a **wider type with other values** at once, can't be told from the
   plain widening in PostgreSQL's catalog: run `smartstream resync TABLE` after such a statement.
   `smartstream verify --rows` shows whether it is needed.
+- A **partition that comes, is written to and leaves again** (detached or dropped), all before the pipeline
+  looked (`source.discover_every`), leaves in the lake what was written while it was one: its rows arrive as
+  the root's, and afterwards the catalog knows nothing of it. Run `smartstream resync TABLE` after such a job.
 - When a name **passes to another table** (dropped and created again, or two tables renamed in one
   transaction), the stream is followed to that point first; what the table before wrote just before its end
   stays with it.
