@@ -82,9 +82,10 @@ class Rewrites:
         if known is None:  # since its copy was planned nobody has looked
             return None if copied == current else "its rows were written anew"
         before = from_dict(known)
-        if before.types == stamp.types and copied == current and not current <= set(before.files.values()):
-            # The latest copy is of these very files, and one of them is younger than ``before``, so it is
-            # too; but it may have begun with an older look at the columns.
+        same = before.types == stamp.types and before.links == stamp.links
+        if same and before.files != stamp.files and copied == current:
+            # The latest copy is of these very files, so it is younger than ``before``; but it may have begun
+            # with an older look at the columns.
             has = {str(column.attnum) for column in TableSchema.from_json(table.schema).columns}
             if has >= stamp.columns.keys() - before.columns.keys():
                 return None
