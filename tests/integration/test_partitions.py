@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.running_pipeline import assert_equal, running, settings_for, wait_until
+from tests.running_pipeline import assert_equal, query, running, settings_for, wait_until
 
 
 @pytest.mark.parametrize("leaves", ["ALTER TABLE p DETACH PARTITION p_new", "DROP TABLE p_new"])
@@ -31,5 +31,6 @@ def test_a_partition_that_came_after_the_copy_takes_its_rows_along(
             wait_until(lambda: files() == 3)
             assert_equal(settings)
             admin.execute(leaves.encode())
-            wait_until(lambda: files() == 2)
+            wait_until(lambda: files() == 2)  # noted when the copy begins, not when it is whole
+            wait_until(lambda: query(settings, "SELECT count(*) FROM p") == [(9,)])
             assert_equal(settings)
