@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,10 @@ import pytest
 
 from smartstream.config import Settings
 from smartstream.errors import SmartStreamError
+from smartstream.manifest import LakeState
 from smartstream.pipeline import Pipeline
+from smartstream.raw.manifest_log import ManifestLog
+from smartstream.raw.store import open_store
 from smartstream.testing.postgres import PostgresServer, find_external_bin
 from tests.running_pipeline import settings_for, wait_until
 
@@ -63,6 +67,11 @@ def settings_of(url: str, folder: Path, **source: Any) -> Settings:
     """Settings that notice things soon."""
     own = {"url": url, "discover_every": "300ms", "heartbeat": "300ms", "connect_timeout": 2, **source}
     return settings_for(url, folder, source=own)
+
+
+def state_of(settings: Settings) -> LakeState:
+    """What the log says."""
+    return ManifestLog(open_store(settings.lake), lambda: datetime.now(UTC)).load()
 
 
 @contextmanager

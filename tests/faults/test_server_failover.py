@@ -12,12 +12,18 @@ import pytest
 from smartstream import errors
 from smartstream.config import Settings
 from smartstream.doctor import diagnose
-from smartstream.manifest import LakeState
 from smartstream.pipeline.resync import resync
-from smartstream.raw.manifest_log import ManifestLog
-from smartstream.raw.store import open_store
 from smartstream.testing.postgres import PostgresServer
-from tests.faults.server_setup import HEAVY, Workload, refuses, settings_of, sql, start_server, workload
+from tests.faults.server_setup import (
+    HEAVY,
+    Workload,
+    refuses,
+    settings_of,
+    sql,
+    start_server,
+    state_of,
+    workload,
+)
 from tests.running_pipeline import assert_equal, once, running, wait_until
 
 SETUP = (
@@ -47,11 +53,6 @@ def in_step(primary: PostgresServer, standby: PostgresServer) -> None:
     ((end,),) = sql(primary.url, "SELECT pg_current_wal_lsn()")
     replayed = f"SELECT pg_last_wal_replay_lsn() >= '{end}'"
     wait_until(lambda: sql(standby.url, replayed) == [(True,)], 60.0)
-
-
-def state_of(settings: Settings) -> LakeState:
-    """What the log says."""
-    return ManifestLog(open_store(settings.lake), lambda: datetime.now(UTC)).load()
 
 
 def slot_is_kept(primary: PostgresServer, standby: PostgresServer) -> bool:

@@ -14,8 +14,6 @@ from smartstream import errors
 from smartstream.config import Settings
 from smartstream.doctor import diagnose
 from smartstream.pipeline.resync import resync
-from smartstream.raw.manifest_log import ManifestLog
-from smartstream.raw.store import open_store
 from smartstream.testing.postgres import PostgresServer
 from tests.faults.server_setup import (
     HEAVY,
@@ -24,6 +22,7 @@ from tests.faults.server_setup import (
     settings_of,
     sql,
     start_server,
+    state_of,
     stops_with,
     workload,
 )
@@ -74,8 +73,7 @@ def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator
 
 def generation(settings: Settings) -> int:
     """How often table t was copied."""
-    state = ManifestLog(open_store(settings.lake), lambda: datetime.now(UTC)).load()
-    return state.tables["public.t"].generation
+    return state_of(settings).tables["public.t"].generation
 
 
 @pytest.mark.parametrize(

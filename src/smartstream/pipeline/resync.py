@@ -21,7 +21,7 @@ from smartstream.pipeline.errand import POLL_S
 from smartstream.pipeline.journal import Journal
 from smartstream.pipeline.progress import Meter
 from smartstream.pipeline.requests import RequestKind, post, take_answer, withdraw
-from smartstream.pipeline.successor import takeover
+from smartstream.pipeline.successor import follow
 from smartstream.raw.manifest_log import ManifestLog
 from smartstream.raw.store import open_store
 from smartstream.raw.writer import RawWriter
@@ -102,8 +102,7 @@ def resync(settings: Settings, tables: Sequence[str] = (), *, clock: Callable[[]
             followed = admitted(settings, wanted, known, lsn=lsn, begun=has_begun(known))
         moved = log.state.source not in (None, mark)
         if moved and tables:
-            detail = takeover(settings.source, mark, log.state)
-            journal.append(EntryKind.CHANGES, lsn=log.state.durable_lsn, detail=detail)
+            follow(settings.source, mark, journal)
         elif moved:
             # Positions of another server say nothing: the copies must not count from there.
             journal.append(EntryKind.CHANGES, lsn=current_wal_lsn(connection), detail={"reset": True})

@@ -23,10 +23,15 @@ def check_source(source: Source, connection: psycopg.Connection[Any], journal: J
     Raises:
         SourceReadOnly, SourceReplaced, SourceDiverged: see ``identity.check``.
     """
+    mark = identity.check(source, connection, journal.state)
+    if mark != journal.state.source:
+        follow(source, mark, journal)
+
+
+def follow(source: Source, mark: SourceMark, journal: Journal) -> None:
+    """Write to the log whom it follows from here on."""
     state = journal.state
-    mark = identity.check(source, connection, state)
-    if mark != state.source:
-        journal.append(EntryKind.CHANGES, lsn=state.durable_lsn, detail=takeover(source, mark, state))
+    journal.append(EntryKind.CHANGES, lsn=state.durable_lsn, detail=takeover(source, mark, state))
 
 
 def takeover(source: Source, mark: SourceMark, state: LakeState) -> dict[str, Any]:
