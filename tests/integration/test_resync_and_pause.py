@@ -83,6 +83,20 @@ def test_a_table_is_copied_anew_beside_a_running_pipeline(settings: Settings, da
     assert generation(settings, "public.u") == (1, True), "the other table has nothing to do with it"
 
 
+def test_a_copy_that_the_applier_has_yet_to_begin_with_is_not_ready(settings: Settings) -> None:
+    """It may be whole in the log before the trusted table knows of it."""
+    with running(settings) as pipeline:
+        store = open_store(settings.lake)
+        pause(store, now())
+        wait_until(lambda: pipeline.paused)
+        ask_resync(settings, ["public.t"], stop=threading.Event())
+        wait_until(lambda: generation(settings) == (2, True))
+        assert not pipeline.ready() and pipeline.progress().tables["public.t"].status == "copying"
+        resume(store)
+        wait_until(pipeline.ready)
+        assert_equal(settings)
+
+
 def _count(settings: Settings) -> int:
     ((count,),) = query(settings, "SELECT count(*) FROM t")
     return int(count)

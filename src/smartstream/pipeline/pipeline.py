@@ -342,8 +342,10 @@ class Pipeline:
         """copying, catching_up or ready."""
         assert self._journal is not None and self._apply is not None
         state = self._journal.state.tables.get(table)
-        if state is None or not state.copied or table in self._apply.copying():
+        if state is None or not state.copied:
             return "copying"
+        if self._apply.applied_seq < state.copy_seq or table in self._apply.copying():
+            return "copying"  # whole in the log, but not in the trusted table
         return "catching_up" if table in self._apply.settling() else "ready"
 
     def _table_progress(self, table: str) -> TableProgress:
